@@ -1,0 +1,128 @@
+"""What many tests need: a private tmux server, the real command line, polling with a deadline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+
+def poll(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:
+    """Return the condition's first true value; fail when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, (
+            f"not in {timeout} s: {what or condition}; last {value!r}"
+        )
+        time.sleep(0.02)
+
+
+class Box:
+    """A machine of its own: home, tmux server, environment, sessions.yaml."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "home"
+        self.home.mkdir()
+        # A socket's path has at most 107 bytes: pytest's own folders are too deep.
+        self.sockets = Path(tempfile.mkdtemp(prefix="te", dir="/tmp"))
+        self.config = root / "sessions.yaml"
+        drop = {"TMUX", "TMUX_PANE", "NVML_STUB_STATE", "NO_COLOR"}
+        self.env = {k: v for k, v in os.environ.items() if k not in drop and "TMUXEVOLVE" not in k}
+        self.env |= {"HOME": str(self.home), "TMUX_TMPDIR": str(self.sockets), "LANG": "C.UTF-8"}
+
+    def cli(
+        self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 90, **kwargs: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the real command line."""
+        return subprocess.run(
+            [sys.executable, "-m", "tmuxevolve", *args],
+            env={**self.env, **(env or {})},
+            cwd=kwargs.pop("cwd", self.root),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+            **kwargs,
+        )
+
+    def json(self, *args: str, **kwargs: Any) -> Any:
+        """Run a command with --json; it must succeed."""
+        done = self.cli(*args, "--json", **kwargs)
+        assert done.returncode == 0, done
+        return json.loads(done.stdout)
+
+    def tmux(self, *args: str, socket: str = "default") -> str:
+        """Run tmux on this box's server."""
+        argv = ["tmux", "-u", "-L", socket, *args]
+        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done
+        return done.stdout
+
+    def write(self, text: str) -> None:
+        """Write this box's sessions.yaml."""
+        self.config.write_text(text)
+
+    def session(self, name: str = "demo", **keys: Any) -> None:
+        """Write a sessions.yaml with one session of trainer `command` on CPU slots."""
+        entry = {
+            "command": ["sleep", "1000"],
+            "trainer": "command",
+            "results": str(self.root / "results"),
+            "cpu_slots": 2,
+            "gpus": {"use": "none"},
+            **keys,
+        }
+        # JSON is YAML.
+        self.write(json.dumps({"default": name, "sessions": {name: entry}}))
+
+    def status(self, *args: str) -> dict[str, Any]:
+        """Return the windows of `status --json`, by window name."""
+        sessions = self.json("status", *args)
+        return {window["window"]: window for s in sessions for window in s["windows"]}
+
+    def close(self) -> None:
+        """End everything that was started here, however it was started."""
+        for socket in self.sockets.glob("tmux-*/*"):
+            argv = ["tmux", "-S", str(socket), "kill-server"]
+            subprocess.run(argv, env=self.env, capture_output=True, timeout=30, check=False)
+        for process in box_processes(self):
+            with suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def box_processes(box: Box) -> list[psutil.Process]:
+    """Return the living processes that carry this box's environment."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            mine = process.environ().get("TMUX_TMPDIR") == str(box.sockets)
+            if mine and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@contextmanager
+def new_box(root: Path) -> Iterator[Box]:
+    """Return a box that is cleaned up afterwards."""
+    box = Box(root)
+    try:
+        yield box
+    finally:
+        box.close()

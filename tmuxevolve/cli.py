@@ -1,0 +1,289 @@
+"""The command line: parse, one call into the program, one call to render. Decides nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from tmuxevolve import __version__, completion
+from tmuxevolve.errors import ExitStatus, NotRunningError, TmuxEvolveError
+
+if TYPE_CHECKING:
+    from tmuxevolve.config import Session
+    from tmuxevolve.multiplexer import Attach, Multiplexer
+
+F = TypeVar("F", bound=Callable[..., Any])
+_SIGPIPE_STATUS = 141
+
+
+class _Group(click.Group):
+    """Maps every outcome to its exit status, in one place."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command and exit."""
+        kwargs["standalone_mode"] = False
+        sys.exit(self._run(*args, **kwargs))
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            status = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except TmuxEvolveError as error:
+            click.echo(f"tmuxevolve: {error}", err=True)
+            return error.exit_status
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("tmuxevolve: interrupted", err=True)
+            return ExitStatus.INTERRUPTED
+        except BrokenPipeError:
+            # The reader has gone (`| head`): what is still buffered must not raise at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return _SIGPIPE_STATUS
+        return int(status or ExitStatus.OK)
+
+
+def _file_option(command: F) -> F:
+    return click.option(
+        "-f",
+        "--file",
+        type=click.Path(path_type=Path),
+        help="The sessions file.  [default: $TMUXEVOLVE_CONFIG, ./sessions.yaml,"
+        " ~/.config/tmuxevolve/sessions.yaml]",
+    )(command)
+
+
+def _socket_option(command: F) -> F:
+    return click.option(
+        "-L",
+        "--socket-name",
+        envvar="TMUXEVOLVE_SOCKET_NAME",
+        metavar="NAME",
+        help="The tmux server, as in tmux -L.  [default: yours]",
+    )(command)
+
+
+def _json_option(command: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def _session_option(command: F) -> F:
+    return click.option(
+        "-s",
+        "--session",
+        metavar="NAME",
+        shell_complete=completion.running,
+        help="The session, when several are running.",
+    )(command)
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="tmuxevolve", message="%(prog)s %(version)s")
+def main() -> None:
+    """Hyperparameter evolution on every free GPU of this machine, each in a tmux window.
+
+    \b
+    Examples:
+      tmuxevolve start             the default session of ./sessions.yaml
+      tmuxevolve status            how far it is
+      tmuxevolve attach 2          GPU 2's window; Ctrl-b d leaves it running
+      tmuxevolve stop 2            end GPU 2's worker
+      tmuxevolve stop              end the session, and nothing else
+    """
+
+
+@main.command()
+@click.argument("session", required=False, shell_complete=completion.session)
+@_file_option
+@_socket_option
+@click.option("--gpus", metavar="LIST", help="GPUs to use: 0,2 or free, all, none.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
+@click.option("--attach", "then_attach", is_flag=True, help="Attach to the session afterwards.")
+@_json_option
+def start(
+    session: str | None,
+    file: Path | None,
+    socket_name: str | None,
+    gpus: str | None,
+    dry_run: bool,
+    then_attach: bool,
+    as_json: bool,
+) -> int:
+    """Open a window on every free GPU and start the session's evolution there.
+
+    Run it again while it is running: it fills GPUs that have become free and leaves the rest alone.
+
+    \b
+    Examples:
+      tmuxevolve start
+      tmuxevolve start yolov5 --gpus 0,2 --attach
+      tmuxevolve start --dry-run
+    """
+    from tmuxevolve import render
+    from tmuxevolve.session import start as core
+    from tmuxevolve.session.attach import attach
+
+    mux = _multiplexer(socket_name)
+    prepared = core.prepare(_session(file, session, gpus), mux, os.environ)
+    if dry_run:
+        runs = core.dry_run(prepared)
+        notes = (*prepared.plan.notes, *prepared.native.notes)
+        text = render.dry_run(runs, prepared.plan.refused, notes)
+        click.echo(render.json(runs) if as_json else text)
+        return prepared.exit_status
+    result = core.start(prepared, mux, os.environ)
+    click.echo(render.json(result) if as_json else render.started(result))
+    if then_attach and result.exit_status == ExitStatus.OK:
+        _become(attach(mux, result.session, None, os.environ))
+    return result.exit_status
+
+
+@main.command()
+@click.argument("gpu", required=False, shell_complete=completion.slot)
+@_session_option
+@_socket_option
+def attach(gpu: str | None, session: str | None, socket_name: str | None) -> None:
+    """Put this terminal into a running session, at GPU's window if one is named.
+
+    Ctrl-b d leaves it running; Ctrl-c reaches the training.
+
+    \b
+    Examples:
+      tmuxevolve attach            the session as it was left
+      tmuxevolve attach 2          GPU 2's window
+      tmuxevolve attach cpu0       CPU slot 0's window
+    """
+    from tmuxevolve.session import attach as core
+
+    _become(core.attach(_multiplexer(socket_name), session, gpu, os.environ))
+
+
+@main.command()
+@click.argument("session", required=False, shell_complete=completion.running)
+@_socket_option
+@_json_option
+def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
+    """Show every window: its GPU, its training, its last line; and the results so far.
+
+    \b
+    Examples:
+      tmuxevolve status
+      tmuxevolve status yolov5 --json
+    """
+    from tmuxevolve import render
+    from tmuxevolve.session import status as core
+    from tmuxevolve.session.attach import select
+
+    mux = _multiplexer(socket_name)
+    windows = mux.windows()
+    chosen = select(windows, session, []) if session or windows else []
+    found = core.status(mux, chosen, os.environ)
+    if as_json:
+        click.echo(render.json(found))
+    elif found:
+        click.echo(render.status(found, _width(), colour=_colour()))
+    else:
+        click.echo("no session is running")
+
+
+@main.command()
+@click.argument("gpus", nargs=-1, shell_complete=completion.slot, metavar="[GPU]...")
+@_session_option
+@click.option("--all", "everything", is_flag=True, help="End every session.")
+@click.option("--grace", metavar="TIME", help="How long trainers may take, e.g. 30s.")
+@click.option("--now", is_flag=True, help="Kill at once (SIGKILL).")
+@_socket_option
+@_json_option
+def stop(
+    gpus: tuple[str, ...],
+    session: str | None,
+    everything: bool,
+    grace: str | None,
+    now: bool,
+    socket_name: str | None,
+    as_json: bool,
+) -> int:
+    """End what start started, all of it, and nothing else.
+
+    Each trainer gets SIGINT and the grace period (30s, or what the session says), then its whole
+    process tree SIGTERM, then SIGKILL. All windows are ended at the same time.
+
+    \b
+    Examples:
+      tmuxevolve stop              the running session
+      tmuxevolve stop 2 3          the workers on GPUs 2 and 3
+      tmuxevolve stop --all --now
+    """
+    from tmuxevolve import render
+    from tmuxevolve.session import stop as core
+    from tmuxevolve.units import Duration
+
+    mux = _multiplexer(socket_name)
+    windows = core.to_stop(mux.windows(), session, gpus, everything=everything)
+    override = core.StopOverride(Duration.parse(grace) if grace else None, now)
+    ended = core.stop(mux, windows, override)
+    if as_json:
+        click.echo(render.json(ended))
+    else:
+        click.echo(render.stopped(ended) or "nothing is running")
+    return max((result.exit_status for result in ended), default=ExitStatus.OK)
+
+
+@main.command()
+@click.argument("session", required=False, shell_complete=completion.session)
+@_file_option
+@_json_option
+def gpus(session: str | None, file: Path | None, as_json: bool) -> None:
+    """List every GPU: who uses it, and whether a worker would get it.
+
+    The limits are SESSION's when one is named, the defaults otherwise.
+    """
+    from tmuxevolve import config, render
+    from tmuxevolve.session import status as core
+
+    policy = _session(file, session, None).gpus if session or file else config.GpuPolicy()
+    found = core.gpu_list(policy, os.environ)
+    click.echo(
+        render.json(found) if as_json else render.gpu_list(found, _width(), colour=_colour())
+    )
+
+
+def _session(file: Path | None, name: str | None, use: str | None) -> Session:
+    from tmuxevolve import config
+
+    path = config.find_file(file, os.environ, Path.cwd())
+    session = config.load(path).session(name, os.environ)
+    return config.with_use(session, use) if use else session
+
+
+def _multiplexer(socket_name: str | None) -> Multiplexer:
+    from tmuxevolve.multiplexer.tmux import Tmux
+
+    return Tmux(socket_name)
+
+
+def _become(attached: Attach) -> NoReturn:
+    if not sys.stdin.isatty():
+        raise NotRunningError("attach needs a terminal")
+    environ = {k: v for k, v in os.environ.items() if k not in attached.unset}
+    sys.stdout.flush()
+    os.execvpe(attached.argv[0], attached.argv, environ)  # noqa: S606
+
+
+def _width() -> int | None:
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -1,0 +1,193 @@
+"""How ``start`` hands each worker its order and its claim: a private socket, no argv, no file.
+
+The order holds the caller's environment, which may hold secrets: argv is readable by every user of
+the machine, and a file would outlive a crash. Both ends check that the other runs as the same user.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import msgspec
+
+from tmuxevolve.claims import Claim
+from tmuxevolve.config import GpuPolicy
+from tmuxevolve.errors import TmuxEvolveError
+from tmuxevolve.multiplexer import State
+
+_LENGTH = struct.Struct("!Q")
+_CREDENTIALS = struct.Struct("3i")
+_ID_BYTES = 200
+# nvmlInit alone takes seconds per GPU on machines without persistence mode.
+TIMEOUT = 60.0
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot."""
+
+    worker: str
+    session: str
+    slot: str
+    argv: tuple[str, ...]
+    workdir: str
+    env: dict[str, str]
+    uuid: str | None
+    gpus: GpuPolicy
+    stop_signal: str
+    stop_grace: float
+    delay: float
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a worker: the trainer's pid when it runs, or the reason why it does not."""
+
+    state: State
+    pid: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An order and the claim that goes with it."""
+
+    order: Order
+    claim: Claim | None
+
+
+class Desk:
+    """The giving end: waits for the workers of one ``start``."""
+
+    def __init__(self) -> None:
+        """Open the socket under a name nobody can guess."""
+        self.address = f"tmuxevolve.start/{secrets.token_hex(16)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(b"\0" + self.address.encode())
+        self._socket.listen(socket.SOMAXCONN)
+
+    def serve(
+        self,
+        parcels: Mapping[str, Parcel],
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> dict[str, Report]:
+        """Give each worker its parcel and return their reports, by worker.
+
+        Workers that say nothing within ``timeout`` seconds are missing from the result.
+        """
+        reports: dict[str, Report] = {}
+        deadline = clock() + timeout
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            while len(reports) < len(parcels) and (left := deadline - clock()) > 0:
+                for key, _ in selector.select(left):
+                    if key.fileobj is self._socket:
+                        self._accept(selector)
+                    elif report := _answer(key, selector, parcels):
+                        reports[report[0]] = report[1]
+            for key in list(selector.get_map().values()):
+                if isinstance(key.fileobj, socket.socket) and key.fileobj is not self._socket:
+                    key.fileobj.close()
+        return reports
+
+    def __enter__(self) -> Desk:
+        """Stay open until the block ends."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the socket: workers that come later learn that nobody waits for them."""
+        self._socket.close()
+
+    def _accept(self, selector: selectors.BaseSelector) -> None:
+        visitor, _ = self._socket.accept()
+        if _peer_uid(visitor) != os.getuid():
+            visitor.close()
+            return
+        selector.register(visitor, selectors.EVENT_READ, data=None)
+
+
+def _answer(
+    key: selectors.SelectorKey, selector: selectors.BaseSelector, parcels: Mapping[str, Parcel]
+) -> tuple[str, Report] | None:
+    """Take one message of a worker: first its id, then its report."""
+    visitor = key.fileobj
+    assert isinstance(visitor, socket.socket)  # noqa: S101  (only sockets are registered)
+    text = visitor.recv(65_536).decode(errors="replace")
+    worker: str | None = key.data
+    if worker is None and text in parcels:
+        selector.modify(visitor, selectors.EVENT_READ, data=text)
+        with suppress(OSError):
+            _give(visitor, parcels[text])
+        return None
+    selector.unregister(visitor)
+    visitor.close()
+    if worker is None:
+        return None
+    silent = Report(state=State.FAILED, reason="the worker ended without a word")
+    return worker, msgspec.json.decode(text, type=Report) if text else silent
+
+
+def _give(visitor: socket.socket, parcel: Parcel) -> None:
+    payload = json.dumps(msgspec.to_builtins(parcel.order)).encode()
+    descriptors = [parcel.claim.fileno()] if parcel.claim else []
+    socket.send_fds(visitor, [_LENGTH.pack(len(payload))], descriptors)
+    visitor.sendall(payload)
+    if parcel.claim:
+        parcel.claim.close()
+
+
+class Counter:
+    """The taking end, in the worker: one visit to the desk."""
+
+    def __init__(self, visit: socket.socket) -> None:
+        """Keep the connection, for the report."""
+        self._visit = visit
+
+    @classmethod
+    def visit(cls, address: str, worker: str) -> tuple[Counter, Order, Claim | None]:
+        """Fetch this worker's order and claim.
+
+        Raises TmuxEvolveError when nobody is there any more, or somebody else is.
+        """
+        visit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            visit.connect(b"\0" + address.encode())
+            if _peer_uid(visit) != os.getuid():
+                raise TmuxEvolveError("another user answers in place of tmuxevolve start")
+            visit.sendall(worker.encode())
+            head, descriptors, _, _ = socket.recv_fds(
+                visit, _LENGTH.size, 1, socket.MSG_CMSG_CLOEXEC
+            )
+            order = _read_order(head, visit.makefile("rb"))
+        except (OSError, EOFError):
+            visit.close()
+            raise TmuxEvolveError("its `tmuxevolve start` was interrupted; run it again") from None
+        return cls(visit), order, Claim.adopt(descriptors[0]) if descriptors else None
+
+    def report(self, report: Report) -> None:
+        """Tell ``start`` what became of this worker, once; it may be gone by now."""
+        with suppress(OSError), self._visit:
+            self._visit.sendall(msgspec.json.encode(report))
+
+
+def _read_order(head: bytes, stream: BinaryIO) -> Order:
+    if len(head) != _LENGTH.size:
+        raise EOFError
+    payload = stream.read(_LENGTH.unpack(head)[0])
+    if len(payload) != _LENGTH.unpack(head)[0]:
+        raise EOFError
+    return msgspec.convert(json.loads(payload), Order)
+
+
+def _peer_uid(peer: socket.socket) -> int:
+    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(raw)[1])

@@ -1,0 +1,137 @@
+"""What a terminal multiplexer does for us: windows that outlive the terminal, and facts about them.
+
+The values and the interface are here; ``tmux.py`` is the one implementation so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+# How the worker's own lines in a window begin, so that they are not taken for the trainer's.
+NOTICE = "tmuxevolve: "
+
+
+class State(str, Enum):
+    """What a window's worker is doing."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    FINISHED = "finished"
+    FAILED = "failed"
+    GONE = "gone"
+
+    def is_over(self) -> bool:
+        """Say whether no worker runs in the window any more."""
+        return self in {State.FINISHED, State.FAILED, State.GONE}
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What ``start`` knew about a window; it travels with the window itself."""
+
+    worker: str
+    session: str
+    slot: str
+    uuid: str | None = None
+    device: str = ""
+    trainer: str
+    command: str
+    results: str
+    started: float
+    stop_signal: str
+    stop_grace: float
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a worker's trainer ended: our own record, beside the multiplexer's.
+
+    ``status`` is an exit status, ``signal`` the number of the signal that ended the trainer,
+    ``reason`` what kept it from running at all, ``ended`` seconds since the epoch.
+    """
+
+    status: int
+    signal: int | None = None
+    reason: str | None = None
+    ended: float
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """A window of ours; ``pane`` is the pane in it that we opened, ``pid`` its first process."""
+
+    index: int
+    name: str
+    pane: str
+    pid: int
+    dead: bool
+    dead_status: int | None
+    dead_signal: int | None
+    facts: Facts
+    ending: Ending | None
+
+    @property
+    def state(self) -> State:
+        """Return the state as far as the window alone tells: our record first, then its own."""
+        if not self.dead:
+            return State.RUNNING
+        status = self.exit_status
+        if status is None:
+            return State.GONE
+        return State.FINISHED if status == 0 else State.FAILED
+
+    @property
+    def exit_status(self) -> int | None:
+        """Return the exit status, 128 + n after signal n; None while it runs or when it is lost."""
+        if self.ending:
+            return self.ending.status
+        if self.dead_signal:
+            return 128 + self.dead_signal
+        return self.dead_status if self.dead else None
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """A window to open: where, and the argv of its first process (never a shell's)."""
+
+    index: int
+    name: str
+    argv: tuple[str, ...]
+    workdir: Path
+    facts: Facts
+    replaces: Window | None = None
+
+
+class Attach(msgspec.Struct, frozen=True, kw_only=True):
+    """How to put the caller's terminal into a session: a process to become."""
+
+    argv: tuple[str, ...]
+    unset: tuple[str, ...] = ()
+
+
+class Multiplexer(Protocol):
+    """A terminal multiplexer's windows, as the rest of the program sees them."""
+
+    def check(self) -> None:
+        """Raise MissingError when the program is missing or too old."""
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return every window that tmuxevolve opened, of all sessions, in window order."""
+
+    def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
+        """Open the windows detached; return the workers whose window could not be opened.
+
+        A window is refused when another process has just taken its index. Raises UsageError when
+        a session of that name exists that tmuxevolve did not start.
+        """
+
+    def close(self, windows: Sequence[Window]) -> None:
+        """Remove our pane of each window; what else a person has put there stays."""
+
+    def last_lines(self, windows: Sequence[Window]) -> Mapping[str, str]:
+        """Return the last line on screen that the trainer wrote, by pane; "" when there is none."""
+
+    def attach(self, window: Window, *, select: bool, environ: Mapping[str, str]) -> Attach:
+        """Return the process that shows the window's session, as it was left or at the window."""

@@ -1,0 +1,276 @@
+"""Windows in tmux, through libtmux. Nothing else in the program knows tmux."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tmuxevolve.errors import MissingError, TmuxEvolveError, UsageError
+from tmuxevolve.multiplexer import NOTICE, Attach, Ending, Facts, Opening, Window
+
+MINIMUM = "3.2a"
+_INSTALL = "install it, e.g. apt install tmux"
+_FACTS = "@tmuxevolve"
+_ENDING = "@tmuxevolve_ending"
+_SESSION = "@tmuxevolve_session"
+_FIELDS = (
+    "#{window_index} #{pane_id} #{pane_pid} #{pane_dead}"
+    " s#{pane_dead_status} s#{pane_dead_signal}"
+    f" #{{{_FACTS}}} #{{?{_ENDING},#{{{_ENDING}}},-}} #{{window_name}}"
+)
+# A client hands its whole command line to the server in one message of at most 16 KiB.
+_MESSAGE_BYTES = 12_000
+# Without a client nothing else says how wide a progress bar may be.
+_COLUMNS, _ROWS = 200, 50
+# move-window refuses to move a window onto itself, so the first one goes by way of a far index.
+_FAR_INDEX = 99_999
+_NO_SERVER = re.compile(
+    r"no server running|error connecting to .*(No such file|refused)|server exited|lost server"
+)
+_TAKEN = re.compile(r"index \d+ in use|index in use|duplicate session")
+_GONE = re.compile(r"can't find (window|pane|session)")
+
+Command = tuple[str, ...]
+Group = Sequence[Command]
+T = TypeVar("T")
+
+
+class Tmux:
+    """A tmux server: the caller's own, or the one at ``socket_name`` (tmux -L)."""
+
+    def __init__(self, socket_name: str | None = None) -> None:
+        """Name the server; nothing is run yet."""
+        self.socket_name = socket_name
+
+    def check(self) -> None:
+        """Raise MissingError when tmux is missing or older than 3.2a."""
+        from libtmux import common, exc
+
+        try:
+            if common.has_gte_version(MINIMUM):
+                return
+            found = common.get_version()
+        except exc.TmuxCommandNotFound:
+            raise MissingError(f"tmux is not on the PATH: {_INSTALL}") from None
+        except exc.LibTmuxException as error:
+            raise MissingError(f"tmux -V failed: {error}") from None
+        raise MissingError(f"tmux {found} is too old: {MINIMUM} or newer is needed; {_INSTALL}")
+
+    def windows(self) -> tuple[Window, ...]:
+        """Return every window of ours on this server."""
+        ours = f"#{{!=:#{{{_FACTS}}},}}"
+        lines = self._output(("list-panes", "-a", "-f", ours, "-F", _FIELDS))
+        # A pane is listed once for every session of a session group.
+        panes = {window.pane: window for window in map(_parse_window, lines)}
+        return tuple(sorted(panes.values(), key=lambda w: (w.facts.session, w.index)))
+
+    def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
+        """Open the windows, all of them in as few messages to the server as they fit in."""
+        exists = self._has_session(session)
+        groups = []
+        for opening in openings:
+            groups.append(_opening(session, opening, new_session=not exists))
+            exists = True
+        outputs = self._run(groups, expected=_TAKEN)
+        pairs = zip(openings, outputs, strict=True)
+        return tuple(opening.facts.worker for opening, output in pairs if output is None)
+
+    def close(self, windows: Sequence[Window]) -> None:
+        """Kill our panes; a window goes with its last pane, the session with its last window."""
+        self._run([[("kill-pane", "-t", w.pane)] for w in windows], expected=_GONE)
+
+    def last_lines(self, windows: Sequence[Window]) -> Mapping[str, str]:
+        """Return the last line that the trainer wrote on each pane's screen."""
+        # -S: the notice that a pane is dead pushes the topmost line off the screen.
+        groups = [[("capture-pane", "-pJ", "-S", "-1", "-t", w.pane)] for w in windows]
+        screens = zip(windows, self._run(groups, expected=_GONE), strict=True)
+        return {window.pane: _last_line(screen or ()) for window, screen in screens}
+
+    def attach(self, window: Window, *, select: bool, environ: Mapping[str, str]) -> Attach:
+        """Return a tmux client's argv: attach-session, or switch-client inside the same server."""
+        where = "#{session_id} #{socket_path}"
+        session, _, ours = self._output(("display-message", "-pt", window.pane, where))[
+            0
+        ].partition(" ")
+        tmux = ("tmux", *(("-L", self.socket_name) if self.socket_name else ()))
+        target = window.pane if select else session
+        outer = environ.get("TMUX", "").split(",")[0]
+        if outer and Path(outer).resolve() == Path(ours).resolve():
+            return Attach(argv=(*tmux, "switch-client", "-t", target))
+        # tmux refuses to nest unless TMUX is unset; on another server nesting is what is wanted.
+        return Attach(argv=(*tmux, "attach-session", "-t", target), unset=("TMUX",))
+
+    def _has_session(self, session: str) -> bool:
+        for line in self._output(("list-sessions", "-F", f"#{{{_SESSION}}} #{{session_name}}")):
+            mark, _, name = line.partition(" ")
+            if name == session and not mark:
+                raise UsageError(
+                    f"tmux session {session!r} exists and was not started by tmuxevolve:"
+                    " rename one of the two, or give another server with --socket-name"
+                )
+            if name == session:
+                return True
+        return False
+
+    def _output(self, command: Command) -> list[str]:
+        return self._run([[command]], expected=_GONE)[0] or []
+
+    def _run(self, groups: Sequence[Group], *, expected: re.Pattern[str]) -> list[list[str] | None]:
+        """Run groups of commands; return each one's output, or None where the server refused it."""
+        outputs: list[list[str] | None] = []
+        for message in _messages(groups):
+            rest = message
+            while rest:
+                done, error = self._send(rest)
+                outputs += done
+                rest = rest[len(done) :]
+                if _NO_SERVER.search(error):
+                    outputs += [None] * len(rest)
+                    break
+                if rest and not expected.search(error):
+                    raise TmuxEvolveError(f"tmux: {error or 'stopped answering'}")
+                # tmux drops the rest of a message after an error: send what follows again.
+                outputs += [None] * len(rest[:1])
+                rest = rest[1:]
+        return outputs
+
+    def _send(self, groups: Sequence[Group]) -> tuple[list[list[str] | None], str]:
+        """Send one message; return the outputs of the groups that were done, and the error."""
+        import libtmux
+        from libtmux import exc
+
+        end = os.urandom(8).hex()
+        chain = [c for group in groups for c in (*group, ("display-message", "-p", end))]
+        words = [word for command in chain for word in (*map(_literal, command), ";")]
+        try:
+            # -u: names come back as they are whatever the caller's locale.
+            reply = libtmux.Server(socket_name=self.socket_name).cmd("-u", *words[:-1])
+        except exc.TmuxCommandNotFound:
+            raise MissingError(f"tmux is not on the PATH: {_INSTALL}") from None
+        *done, _ = _split(reply.stdout, end)
+        return list(done), " ".join(reply.stderr)
+
+
+def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
+    """Keep how the trainer ended on the pane that ``environ`` belongs to, if that still exists."""
+    command = ("set-option", "-p", "-t", environ.get("TMUX_PANE", ""), _ENDING, _encode(ending))
+    if "TMUX" in environ:
+        subprocess.run(
+            ["tmux", *map(_literal, command)],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+
+
+def _opening(session: str, opening: Opening, *, new_session: bool) -> Group:
+    target = f"={session}:{opening.index}"
+    facts: Group = [("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))]
+    process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
+    if opening.replaces:
+        pane = opening.replaces.pane
+        return [
+            ("respawn-pane", "-k", "-t", pane, *process),
+            ("set-option", "-p", "-t", pane, _FACTS, _encode(opening.facts)),
+            ("set-option", "-p", "-u", "-t", pane, _ENDING),
+        ]
+    window = [
+        *facts,
+        ("set-option", "-p", "-t", target, "remain-on-exit", "on"),
+        ("set-option", "-w", "-t", target, "allow-rename", "off"),
+        ("set-option", "-w", "-t", target, "window-size", "latest"),
+    ]
+    if new_session:
+        return [*_new_session(session, opening, process), *window]
+    return [("new-window", "-d", "-t", target, "-n", opening.name, *process), *window]
+
+
+def _new_session(session: str, opening: Opening, process: Command) -> Group:
+    def option(name: str, value: str) -> Command:
+        return ("set-option", "-t", f"={session}:", name, value)
+
+    size = ("-x", str(_COLUMNS), "-y", str(_ROWS))
+    far = f"={session}:{_FAR_INDEX}"
+    return [
+        ("new-session", "-d", "-s", session, "-n", opening.name, *size, *process),
+        option(_SESSION, "1"),
+        option("destroy-unattached", "off"),
+        option("renumber-windows", "off"),
+        option("default-size", f"{_COLUMNS}x{_ROWS}"),
+        ("move-window", "-s", f"={session}:^", "-t", far),
+        ("move-window", "-s", far, "-t", f"={session}:{opening.index}"),
+    ]
+
+
+def _messages(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    message: list[Group] = []
+    size = 0
+    for group in groups:
+        bytes_ = sum(len(os.fsencode(word)) + 1 for command in group for word in command) + 64
+        if message and size + bytes_ > _MESSAGE_BYTES:
+            yield message
+            message, size = [], 0
+        message.append(group)
+        size += bytes_
+    if message:
+        yield message
+
+
+def _last_line(screen: Sequence[str]) -> str:
+    ours = (NOTICE, "Pane is dead")
+    lines = (line.strip() for line in reversed(screen))
+    return next((line for line in lines if line and not line.startswith(ours)), "")
+
+
+def _split(lines: Iterable[str], end: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        if line == end:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    return parts
+
+
+def _literal(word: str) -> str:
+    """Keep a word that ends in a semicolon from ending the command."""
+    return f"{word[:-1]}\\;" if word.endswith(";") else word
+
+
+def _unformatted(text: str) -> str:
+    """Keep tmux from expanding formats in a text."""
+    return text.replace("#", "##")
+
+
+def _encode(value: msgspec.Struct) -> str:
+    """Return JSON that survives tmux and a list of fields: ASCII, and not one blank."""
+    compact = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return compact.replace(" ", "\\u0020")
+
+
+def _decode(text: str, kind: type[T]) -> T:
+    return msgspec.convert(json.loads(text), kind)
+
+
+def _parse_window(line: str) -> Window:
+    index, pane, pid, dead, status, signal, facts, ending, name = line.split(" ", 8)
+    return Window(
+        index=int(index),
+        name=name,
+        pane=pane,
+        pid=int(pid),
+        dead=dead == "1",
+        dead_status=int(status[1:]) if status[1:] else None,
+        dead_signal=int(signal[1:]) if signal[1:] else None,
+        facts=_decode(facts, Facts),
+        ending=None if ending == "-" else _decode(ending, Ending),
+    )

@@ -1,0 +1,211 @@
+"""Text and JSON from the program's values. Knows value types only; returns str."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from tmuxevolve.multiplexer import State
+from tmuxevolve.session.plan import Refusal
+from tmuxevolve.session.start import DryRun, Started, StartedWindow
+from tmuxevolve.session.status import GpuList, GpuStatus, SessionStatus, WindowStatus
+from tmuxevolve.session.stop import Stopped
+from tmuxevolve.units import format_duration, format_size
+
+_COLOURS = {
+    State.RUNNING.value: "32",
+    State.WAITING.value: "33",
+    State.FINISHED.value: "36",
+    State.FAILED.value: "31",
+    State.GONE.value: "31",
+    "free": "32",
+    "busy": "33",
+}
+
+
+def json(value: object) -> str:
+    """Return a value as JSON for people's eyes and programs alike."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def started(result: Started) -> str:
+    """Return what ``start`` did: a table, what was left alone, and what to type next."""
+    lines = []
+    if result.windows:
+        lines += [f"session {result.session}, results in {result.results}", ""]
+        lines += table(("WINDOW", "GPU", "PID", "STATE"), map(_started_row, result.windows))
+    if result.running:
+        names = ", ".join(window.window for window in result.running)
+        lines += [f"already running, left alone: {names}"]
+    if not result.windows:
+        lines += [f"session {result.session}: nothing free to start a worker on"]
+    lines += refusals(result.refused)
+    lines += [f"note: {note}" for note in result.notes]
+    if result.windows:
+        lines += ["", _next_steps(result.windows[0])]
+    return "\n".join(lines)
+
+
+def dry_run(runs: Sequence[DryRun], refused: Sequence[Refusal], notes: Iterable[str]) -> str:
+    """Return what would run in each window, to be pasted into a shell."""
+    lines = []
+    for run in runs:
+        after = f" (after {run.delay:g} s)" if run.delay else ""
+        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in run.env.items())
+        lines += [f"# {run.window}{after}"]
+        lines += [f"cd {shlex.quote(run.workdir)} && env {env} {shlex.join(run.argv)}"]
+    lines += [f"# {line}" for line in refusals(refused)]
+    lines += [f"# note: {note}" for note in notes]
+    return "\n".join(lines)
+
+
+def refusals(refused: Sequence[Refusal]) -> list[str]:
+    """Return a line for each slot that gets no worker, with the setting that would change that."""
+    return [
+        f"not used: {refusal.slot}: {refusal.reason}"
+        + (f" (to use it: {refusal.override})" if refusal.override else "")
+        for refusal in refused
+    ]
+
+
+def stopped(results: Sequence[Stopped]) -> str:
+    """Return what was ended, and how."""
+    return "\n".join(f"{r.session}: {r.window} {_how(r)}" for r in results)
+
+
+def status(sessions: Sequence[SessionStatus], width: int | None, *, colour: bool) -> str:
+    """Return each session's results and a row per window, cut at ``width`` columns if given."""
+    return "\n\n".join("\n".join(_status(s, width, colour=colour)) for s in sessions)
+
+
+def gpu_list(found: GpuList, width: int | None, *, colour: bool) -> str:
+    """Return every GPU, free or the reason why not, and who uses it."""
+    if not found.gpus:
+        return found.problem or "no NVIDIA GPU"
+    header = ("GPU", "NAME", "MEMORY", "UTIL", "STATE", "WHY NOT")
+    lines = table(header, map(_gpu_row, found.gpus), width, colour=colour)
+    lines += _processes(found, width)
+    overrides = [s for s in found.gpus if s.override]
+    lines += [""] * bool(overrides)
+    lines += [f"to use GPU {s.label} all the same: {s.override}" for s in overrides]
+    return "\n".join(lines)
+
+
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    width: int | None = None,
+    *,
+    colour: bool = False,
+) -> list[str]:
+    """Return aligned columns, two blanks apart, cut at ``width``; ``colour`` paints STATE."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = (cell.ljust(size) for cell, size in zip(row, widths, strict=True))
+        lines.append("  ".join(padded).rstrip()[:width])
+    if colour and "STATE" in header:
+        column = header.index("STATE")
+        start = sum(widths[:column]) + 2 * column
+        lines = [_paint(line, start, start + widths[column]) for line in lines]
+    return lines
+
+
+def _paint(line: str, start: int, end: int) -> str:
+    cell = line[start:end]
+    code = _COLOURS.get(cell.partition(" ")[0])
+    return f"{line[:start]}\x1b[{code}m{cell}\x1b[0m{line[end:]}" if code else line
+
+
+def _started_row(window: StartedWindow) -> Sequence[str]:
+    state = window.state.value + (f": {window.reason}" if window.reason else "")
+    return (window.window, window.slot, str(window.pid or "-"), state)
+
+
+def _next_steps(window: StartedWindow) -> str:
+    return (
+        f"see one: tmuxevolve attach {window.slot} (Ctrl-b d leaves it running)"
+        "   see all: tmuxevolve status   end: tmuxevolve stop"
+    )
+
+
+def _how(result: Stopped) -> str:
+    if result.left:
+        return f"could not be ended: {', '.join(map(str, result.left))} still alive"
+    if result.signal is None:
+        return "was over already"
+    noun = "process" if result.processes == 1 else "processes"
+    return f"ended by {result.signal} ({result.processes} {noun})"
+
+
+def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[str]:
+    header = ("WINDOW", "GPU", "PID", "STATE", "ELAPSED", "GPU MEM", "UTIL", "LAST LINE")
+    lines = [f"{session.session}: {_results(session)}"]
+    if session.problem:
+        lines.append(f"note: {session.problem}")
+    lines += table(header, map(_status_row, session.windows), width, colour=colour)
+    return lines
+
+
+def _results(session: SessionStatus) -> str:
+    if session.generations is None:
+        return f"results in {session.results}"
+    best = "" if session.best_fitness is None else f", best fitness {session.best_fitness:.5g}"
+    noun = "generation" if session.generations == 1 else "generations"
+    return f"{session.generations} {noun}{best}, results in {session.results}"
+
+
+def _status_row(window: WindowStatus) -> Sequence[str]:
+    state = window.state.value
+    if window.exit_status is not None:
+        state += f" (exit {window.exit_status})"
+    return (
+        window.window,
+        window.slot,
+        str(window.pid or "-"),
+        state,
+        format_duration(window.elapsed),
+        _memory(window.gpu_memory_used, window.gpu_memory_total),
+        _percent(window.gpu_utilization),
+        window.reason or window.progress,
+    )
+
+
+def _gpu_row(status: GpuStatus) -> Sequence[str]:
+    gpu = status.gpu
+    return (
+        status.label,
+        gpu.name,
+        _memory(gpu.memory_used, gpu.memory_total),
+        _percent(gpu.utilization),
+        "free" if status.free else "busy",
+        status.reason or "",
+    )
+
+
+def _processes(found: GpuList, width: int | None) -> list[str]:
+    rows = [
+        (
+            status.label,
+            str(process.pid),
+            process.user or "?",
+            "?" if process.started is None else format_duration(found.at - process.started),
+            "?" if process.memory is None else format_size(process.memory),
+            process.command or process.name or "not visible from here",
+        )
+        for status in found.gpus
+        for process in status.gpu.processes
+    ]
+    header = ("GPU", "PID", "USER", "AGE", "MEMORY", "COMMAND")
+    return ["", *table(header, rows, width)] if rows else []
+
+
+def _memory(used: int | None, total: int | None) -> str:
+    return "-" if used is None or not total else f"{format_size(used)} / {format_size(total)}"
+
+
+def _percent(value: int | None) -> str:
+    return "-" if value is None else f"{value}%"

@@ -1,0 +1,1 @@
+"""What the verbs do: joins GPUs, claims, windows and processes. Prints nothing."""

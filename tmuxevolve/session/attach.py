@@ -1,0 +1,53 @@
+"""attach, and the choice of windows by what people type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tmuxevolve.errors import NotRunningError, UsageError
+from tmuxevolve.multiplexer import Attach, Multiplexer, Window
+
+
+def attach(
+    mux: Multiplexer, name: str | None, slot: str | None, environ: Mapping[str, str]
+) -> Attach:
+    """Return the process that shows a session, at the window of ``slot`` if one is named."""
+    windows = select(mux.windows(), name, [slot] if slot else [])
+    sessions = sorted({window.facts.session for window in windows})
+    if len(sessions) > 1:
+        raise UsageError(f"several sessions are running: {', '.join(sessions)}; name one with -s")
+    exact = [window for window in windows if window.facts.slot == slot]
+    return mux.attach((exact or windows)[0], select=slot is not None, environ=environ)
+
+
+def select(windows: Sequence[Window], name: str | None, wanted: Iterable[str]) -> list[Window]:
+    """Return the windows of a session (all sessions when None), or those of the named slots.
+
+    Raises NotRunningError, which says what is running.
+    """
+    mine = [window for window in windows if name in {None, window.facts.session}]
+    if not mine:
+        what = f"session {name} is not running" if name else "no session is running"
+        raise NotRunningError(f"{what}; {_overview(windows)}" if windows else what)
+    chosen: dict[str, Window] = {}
+    for slot in wanted:
+        found = [window for window in mine if _matches(window, slot)]
+        if not found:
+            raise NotRunningError(f"GPU {slot} has no window; {_overview(mine)}")
+        chosen.update({window.pane: window for window in found})
+    return list(chosen.values()) or mine
+
+
+def _overview(windows: Sequence[Window]) -> str:
+    sessions = dict.fromkeys(window.facts.session for window in windows)
+    texts = (
+        f"{session}: {' '.join(w.name for w in windows if w.facts.session == session)}"
+        for session in sessions
+    )
+    return f"running: {', '.join(texts)}"
+
+
+def _matches(window: Window, slot: str) -> bool:
+    facts = window.facts
+    names = {facts.slot, facts.slot.partition("/")[0], window.name, str(window.index), facts.uuid}
+    return slot in names

@@ -1,0 +1,145 @@
+"""Decide which slots get a worker: the session's wishes against the machine as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tmuxevolve import gpus, processes, slots
+from tmuxevolve.claims import Holder
+from tmuxevolve.config import GpuPolicy, Session
+from tmuxevolve.errors import MissingError, UsageError
+from tmuxevolve.gpus import Gpu, Snapshot
+from tmuxevolve.multiplexer import Window
+from tmuxevolve.slots import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One look at the machine: its GPUs, the claims on them, and this session's windows."""
+
+    snapshot: Snapshot | None
+    claims: Mapping[str, tuple[Holder, ...]]
+    windows: Sequence[Window]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A slot that gets no worker, why, and the setting that would change that."""
+
+    slot: str
+    reason: str
+    override: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A slot for a new worker, and the window of an ended one whose place it takes."""
+
+    slot: Slot
+    replaces: Window | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where to start workers, what runs already, and what stays empty."""
+
+    places: tuple[Place, ...]
+    running: tuple[Window, ...]
+    refused: tuple[Refusal, ...]
+    notes: tuple[str, ...] = ()
+
+
+def on_gpu(session: Session, snapshot: Snapshot | None) -> bool:
+    """Say whether the session's workers get GPUs; False means CPU slots.
+
+    Raises MissingError when there are no GPUs to be had and no CPU slots to fall back on.
+    """
+    if snapshot is None:
+        if session.cpu_slots:
+            return False
+        raise UsageError(
+            f"{session.source}: sessions.{session.name}.cpu_slots: 0, but gpus.use is none:"
+            " say how many workers the CPU gets"
+        )
+    if snapshot.broken:
+        raise MissingError(f"{snapshot.problem}; gpus.use: none runs on cpu_slots instead")
+    if snapshot.problem and session.cpu_slots and session.gpus.use in {"free", "all"}:
+        return False
+    if snapshot.problem:
+        raise MissingError(f"{snapshot.problem}; cpu_slots: 2 would run two workers on the CPU")
+    return True
+
+
+def make(session: Session, machine: Machine) -> Plan:
+    """Choose the slots that get a worker now."""
+    snapshot = machine.snapshot
+    if on_gpu(session, snapshot) and snapshot:
+        chosen = slots.of_gpus(_wanted(session.gpus, snapshot), session.gpus.per_gpu)
+        notes: tuple[str, ...] = ()
+    else:
+        chosen = slots.of_cpu(session.cpu_slots)
+        reason = snapshot.problem if snapshot else "gpus.use is none"
+        notes = (f"{reason}: using {session.cpu_slots} CPU slots",)
+    places: list[Place] = []
+    refused: list[Refusal] = []
+    windows = {window.facts.slot: window for window in machine.windows}
+    for slot in chosen:
+        window = windows.get(slot.label)
+        if window and not window.state.is_over():
+            continue
+        why_not = refusal(slot.gpu, session.gpus, machine.claims) if slot.gpu else None
+        if why_not:
+            refused.append(why_not)
+        else:
+            places.append(Place(slot, window))
+    running = tuple(window for window in machine.windows if not window.state.is_over())
+    return Plan(tuple(places), running, _once(refused), notes)
+
+
+def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:
+    if isinstance(policy.use, str):
+        return snapshot.gpus
+    found = {name: snapshot.find(name) for name in policy.use}
+    missing = next((name for name, gpu in found.items() if gpu is None), None)
+    if missing is not None:
+        there = ", ".join(gpu.label for gpu in snapshot.gpus)
+        raise UsageError(f"gpus.use: there is no GPU {missing}; this machine has {there}")
+    return tuple(dict.fromkeys(gpu for gpu in found.values() if gpu))
+
+
+def refusal(gpu: Gpu, policy: GpuPolicy, held: Mapping[str, tuple[Holder, ...]]) -> Refusal | None:
+    """Return why a worker would not get this GPU now, or None when it would."""
+    holders = held.get(gpu.uuid, ())
+    if holders and len(holders) >= min([policy.per_gpu, *(h.limit for h in holders)]):
+        return claimed(gpu.label, holders)
+    busy = gpus.busy_reason(gpu, policy, own_pids=workers_on(gpu, policy))
+    return Refusal(gpu.label, busy.reason, busy.override) if busy else None
+
+
+def claimed(slot: str, holders: Sequence[Holder]) -> Refusal:
+    """Return the refusal of a slot whose GPU other workers hold."""
+    users = sorted({_user(holder.uid) for holder in holders})
+    by = f" of {', '.join(users)}" if users else ""
+    return Refusal(slot, f"claimed by a tmuxevolve worker{by}", "gpus.per_gpu")
+
+
+def workers_on(gpu: Gpu, policy: GpuPolicy) -> frozenset[int]:
+    """Return the pids of our workers on this GPU, where the policy lets it be shared."""
+    if policy.per_gpu == 1:
+        return frozenset()
+    return processes.ours(process.pid for process in gpu.processes)
+
+
+def _user(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _once(refused: Sequence[Refusal]) -> tuple[Refusal, ...]:
+    """Name each device once, however many workers it could have had."""
+    return tuple(dict.fromkeys(refused))

@@ -1,0 +1,270 @@
+"""start: plan, claim, open the windows, hand every worker its order."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tmuxevolve import claims, gpus, handover, processes, slots, trainers
+from tmuxevolve.claims import Claim
+from tmuxevolve.config import Session
+from tmuxevolve.errors import ExitStatus, UsageError
+from tmuxevolve.handover import Order, Parcel, Report
+from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
+from tmuxevolve.session import plan
+from tmuxevolve.session.plan import Place, Plan, Refusal
+from tmuxevolve.trainers import Native, Trainer
+
+_ENTRY = Path(__file__).parent.with_name("worker_entry.py")
+# Facts are for people and must fit into one message to tmux.
+_COMMAND_CHARS = 2_000
+
+
+class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A window as ``start`` leaves it; ``pid`` is the trainer's."""
+
+    window: str
+    index: int
+    slot: str
+    uuid: str | None
+    pid: int | None
+    state: State
+    reason: str | None = None
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``start`` did."""
+
+    session: str
+    results: str
+    command: tuple[str, ...]
+    windows: tuple[StartedWindow, ...]
+    running: tuple[StartedWindow, ...]
+    refused: tuple[Refusal, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """Return success when something runs and nothing failed."""
+        if any(window.state.is_over() for window in self.windows):
+            return ExitStatus.FAILURE
+        if self.windows or self.running:
+            return ExitStatus.OK
+        return ExitStatus.NOTHING_FREE
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``start`` would run in one window, beyond the caller's own environment."""
+
+    window: str
+    slot: str
+    workdir: str
+    env: dict[str, str]
+    argv: tuple[str, ...]
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """A session, its trainer's command, and where it will run."""
+
+    session: Session
+    trainer: Trainer
+    native: Native
+    plan: Plan
+
+    @property
+    def stagger(self) -> float:
+        """Return the seconds between two windows' starts."""
+        chosen = self.session.stagger
+        return self.trainer.stagger if chosen is None else chosen
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """Return success when there is a place for a worker, or workers run already."""
+        return ExitStatus.OK if self.plan.places or self.plan.running else ExitStatus.NOTHING_FREE
+
+
+def prepare(session: Session, mux: Multiplexer, environ: Mapping[str, str]) -> Preparation:
+    """Look at the machine and decide what to start; nothing is changed."""
+    mux.check()
+    mine = [w for w in mux.windows() if w.facts.session == session.name]
+    snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
+    trainer = trainers.find(session.trainer, session.command)
+    native = trainer.native(session, on_gpu=plan.on_gpu(session, snapshot))
+    machine = plan.Machine(snapshot, claims.held(), mine)
+    return Preparation(session, trainer, native, plan.make(session, machine))
+
+
+def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
+    """Return what ``start`` would run."""
+    session = preparation.session
+    return tuple(
+        DryRun(
+            window=place.slot.name,
+            slot=place.slot.label,
+            workdir=str(session.workdir),
+            env={**session.env, **slots.cuda_environment(place.slot.gpu, session.gpus.visible)},
+            argv=preparation.native.argv,
+            delay=number * preparation.stagger,
+        )
+        for number, place in enumerate(preparation.plan.places)
+    )
+
+
+def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]) -> Started:
+    """Open a window for each place and hand every worker its order and its claim."""
+    session = preparation.session
+    _make_results(session)
+    held, refused = _claim(preparation.plan, session.gpus.per_gpu)
+    parcels = _parcels(preparation, held, environ)
+    try:
+        reports = _open(preparation, [place for place, _ in held], parcels, mux)
+    finally:
+        for _, claim in held:
+            if claim:
+                claim.close()
+    return Started(
+        session=session.name,
+        results=str(session.results),
+        command=preparation.native.argv,
+        windows=tuple(map(_started, (place for place, _ in held), reports)),
+        running=tuple(_running(preparation.plan.running)),
+        refused=(*preparation.plan.refused, *refused),
+        notes=(*preparation.plan.notes, *preparation.native.notes),
+    )
+
+
+def _make_results(session: Session) -> None:
+    try:
+        session.results.mkdir(parents=True, exist_ok=True)
+        writable = os.access(session.results, os.W_OK | os.X_OK)
+        problem = None if writable else "not writable"
+    except OSError as error:
+        problem = error.strerror
+    if problem:
+        where = f"{session.source}: sessions.{session.name}.results"
+        raise UsageError(f"{where}: cannot use {session.results}: {problem}")
+
+
+def _claim(
+    chosen: Plan, limit: int
+) -> tuple[list[tuple[Place, Claim | None]], tuple[Refusal, ...]]:
+    """Claim the places' GPUs; those that another start was quicker to claim are refused."""
+    held: list[tuple[Place, Claim | None]] = []
+    refused = []
+    for place in chosen.places:
+        uuid = place.slot.uuid
+        try:
+            held.append((place, claims.take(uuid, limit) if uuid else None))
+        except claims.ClaimedError as error:
+            refused.append(plan.claimed(place.slot.label, error.holders))
+    return held, tuple(refused)
+
+
+def _parcels(
+    preparation: Preparation,
+    held: Sequence[tuple[Place, Claim | None]],
+    environ: Mapping[str, str],
+) -> list[Parcel]:
+    session = preparation.session
+    return [
+        Parcel(
+            Order(
+                worker=f"{place.slot.name}-{secrets.token_hex(8)}",
+                session=session.name,
+                slot=place.slot.name,
+                argv=preparation.native.argv,
+                workdir=str(session.workdir),
+                env={**environ, **session.env},
+                uuid=place.slot.uuid,
+                gpus=session.gpus,
+                stop_signal=session.stop.signal,
+                stop_grace=session.stop.grace,
+                delay=number * preparation.stagger,
+            ),
+            claim,
+        )
+        for number, (place, claim) in enumerate(held)
+    ]
+
+
+def _open(
+    preparation: Preparation,
+    places: Sequence[Place],
+    parcels: Sequence[Parcel],
+    mux: Multiplexer,
+) -> list[Report]:
+    """Open the windows and return each worker's report."""
+    if not parcels:
+        return []
+    with handover.Desk() as desk:
+        openings = [
+            _opening(preparation, place, parcel.order, desk.address)
+            for place, parcel in zip(places, parcels, strict=True)
+        ]
+        refused = mux.open(preparation.session.name, openings)
+        expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
+        reports = desk.serve(expected)
+    silent = Report(state=State.FAILED, reason="the worker did not answer")
+    taken = Report(state=State.FAILED, reason="its window index is in use by another window")
+    return [
+        taken if p.order.worker in refused else reports.get(p.order.worker, silent) for p in parcels
+    ]
+
+
+def _opening(preparation: Preparation, place: Place, order: Order, address: str) -> Opening:
+    session, gpu = preparation.session, place.slot.gpu
+    return Opening(
+        index=place.slot.index,
+        name=place.slot.name,
+        argv=(sys.executable, "-I", str(_ENTRY), address, order.worker),
+        workdir=session.workdir,
+        replaces=place.replaces,
+        facts=Facts(
+            worker=order.worker,
+            session=session.name,
+            slot=place.slot.label,
+            uuid=place.slot.uuid,
+            device=gpu.name if gpu else "CPU",
+            trainer=preparation.trainer.name,
+            command=shlex.join(order.argv)[:_COMMAND_CHARS],
+            results=str(session.results),
+            started=time.time(),
+            stop_signal=session.stop.signal,
+            stop_grace=session.stop.grace,
+        ),
+    )
+
+
+def _started(place: Place, report: Report) -> StartedWindow:
+    return StartedWindow(
+        window=place.slot.name,
+        index=place.slot.index,
+        slot=place.slot.label,
+        uuid=place.slot.uuid,
+        pid=report.pid,
+        state=report.state,
+        reason=report.reason,
+    )
+
+
+def _running(windows: Sequence[Window]) -> Iterator[StartedWindow]:
+    pids = processes.trainer_pids({w.facts.worker: w.pid for w in windows})
+    for window in windows:
+        yield StartedWindow(
+            window=window.name,
+            index=window.index,
+            slot=window.facts.slot,
+            uuid=window.facts.uuid,
+            pid=pids.get(window.facts.worker),
+            state=window.state,
+        )

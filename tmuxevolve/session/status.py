@@ -1,0 +1,156 @@
+"""What is running, and how far it is: windows, processes, results and GPUs in one value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from tmuxevolve import claims, gpus, processes, trainers
+from tmuxevolve.config import GpuPolicy
+from tmuxevolve.gpus import Gpu, Snapshot
+from tmuxevolve.multiplexer import Multiplexer, State, Window
+from tmuxevolve.session import plan
+
+
+class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One window. Times are in seconds (``started`` since the epoch), memory in bytes.
+
+    ``pid`` is the trainer's; ``exit_status`` is 128 + n after signal n; ``progress`` is the last
+    line on the window's screen; the gpu fields are None on CPU slots.
+    """
+
+    window: str
+    index: int
+    slot: str
+    device: str
+    uuid: str | None
+    pid: int | None
+    state: State
+    exit_status: int | None
+    reason: str | None
+    started: float
+    elapsed: float
+    progress: str
+    gpu_memory_used: int | None
+    gpu_memory_total: int | None
+    gpu_utilization: int | None
+
+
+class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One session; ``generations`` is None when its trainer keeps no evolve.csv."""
+
+    session: str
+    trainer: str
+    command: str
+    results: str
+    generations: int | None
+    best_fitness: float | None
+    problem: str | None
+    windows: tuple[WindowStatus, ...]
+
+
+class GpuStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU and whether a worker would get it."""
+
+    gpu: Gpu
+    label: str
+    free: bool
+    reason: str | None
+    override: str | None
+
+
+class GpuList(msgspec.Struct, frozen=True, kw_only=True):
+    """All GPUs, seen ``at`` seconds since the epoch; ``problem`` says why there are none."""
+
+    at: float
+    driver: str | None
+    problem: str | None
+    gpus: tuple[GpuStatus, ...]
+
+
+def status(
+    mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str]
+) -> tuple[SessionStatus, ...]:
+    """Return the state of these windows, by session."""
+    lines = mux.last_lines(windows)
+    firsts = {w.facts.worker: w.pid for w in windows if not w.dead}
+    pids = processes.trainer_pids(firsts) if firsts else {}
+    on_gpu = any(window.facts.uuid for window in windows)
+    snapshot = gpus.snapshot(environ) if on_gpu else Snapshot((), None, None, False)
+    names = dict.fromkeys(window.facts.session for window in windows)
+    return tuple(
+        _session([w for w in windows if w.facts.session == name], lines, pids, snapshot)
+        for name in names
+    )
+
+
+def gpu_list(policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
+    """Return every GPU of the machine, and why those that are not free are not."""
+    snapshot = gpus.snapshot(environ)
+    held = claims.held()
+    refusals = ((gpu, plan.refusal(gpu, policy, held)) for gpu in snapshot.gpus)
+    return GpuList(
+        at=time.time(),
+        driver=snapshot.driver,
+        problem=snapshot.problem,
+        gpus=tuple(
+            GpuStatus(
+                gpu=gpu,
+                label=gpu.label,
+                free=refusal is None,
+                reason=refusal.reason if refusal else None,
+                override=refusal.override if refusal else None,
+            )
+            for gpu, refusal in refusals
+        ),
+    )
+
+
+def _session(
+    windows: Sequence[Window],
+    lines: Mapping[str, str],
+    pids: Mapping[str, int],
+    snapshot: Snapshot,
+) -> SessionStatus:
+    facts = windows[0].facts
+    history = trainers.find(facts.trainer, ()).history(Path(facts.results))
+    best = history.best if history else None
+    return SessionStatus(
+        session=facts.session,
+        trainer=facts.trainer,
+        command=facts.command,
+        results=facts.results,
+        generations=len(history.generations) if history else None,
+        best_fitness=best.fitness if best else None,
+        problem=history.problem if history else None,
+        windows=tuple(
+            _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot) for w in windows
+        ),
+    )
+
+
+def _window(window: Window, line: str, pid: int | None, snapshot: Snapshot) -> WindowStatus:
+    facts, ending = window.facts, window.ending
+    gpu = snapshot.find(facts.uuid) if facts.uuid else None
+    ended = ending.ended if ending else time.time()
+    waiting = window.state is State.RUNNING and pid is None
+    return WindowStatus(
+        window=window.name,
+        index=window.index,
+        slot=facts.slot,
+        device=facts.device,
+        uuid=facts.uuid,
+        pid=pid,
+        state=State.WAITING if waiting else window.state,
+        exit_status=window.exit_status,
+        reason=ending.reason if ending else None,
+        started=facts.started,
+        elapsed=max(0.0, ended - facts.started),
+        progress=line,
+        gpu_memory_used=gpu.memory_used if gpu else None,
+        gpu_memory_total=gpu.memory_total if gpu else None,
+        gpu_utilization=gpu.utilization if gpu else None,
+    )

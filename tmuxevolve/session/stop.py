@@ -1,0 +1,87 @@
+"""stop: end the workers of the chosen windows, then the windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from signal import Signals
+
+import msgspec
+
+from tmuxevolve import processes
+from tmuxevolve.errors import ExitStatus, UsageError
+from tmuxevolve.multiplexer import Multiplexer, Window
+from tmuxevolve.processes import Ended, Target
+from tmuxevolve.session.attach import select
+
+
+class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+    """How one window was ended: the last signal it took, or None when it was over already."""
+
+    session: str
+    window: str
+    slot: str
+    signal: str | None
+    processes: int
+    left: tuple[int, ...]
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """Return failure when a process survived."""
+        return ExitStatus.FAILURE if self.left else ExitStatus.OK
+
+
+@dataclass(frozen=True, slots=True)
+class StopOverride:
+    """What the command line says in place of the session's ``stop``: seconds, or kill at once."""
+
+    grace: float | None = None
+    now: bool = False
+
+
+def stop(
+    mux: Multiplexer, windows: Sequence[Window], override: StopOverride
+) -> tuple[Stopped, ...]:
+    """End the windows' workers, all at once, then remove the windows whose processes are gone."""
+    ended = processes.end(_target(window, override) for window in windows)
+    mux.close([w for w in windows if not ended[w.facts.worker].left])
+    return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
+
+
+def to_stop(
+    windows: Sequence[Window], name: str | None, wanted: Sequence[str], *, everything: bool
+) -> list[Window]:
+    """Return the windows that ``stop`` means; none when the session is not running.
+
+    Raises UsageError when several sessions are running and none is named.
+    """
+    if not any(name in {None, window.facts.session} for window in windows):
+        return []
+    chosen = select(windows, name, wanted)
+    sessions = sorted({window.facts.session for window in chosen})
+    if len(sessions) > 1 and not everything:
+        raise UsageError(
+            f"several sessions are running: {', '.join(sessions)}; name one with -s, or --all"
+        )
+    return chosen
+
+
+def _target(window: Window, override: StopOverride) -> Target:
+    facts = window.facts
+    return Target(
+        worker=facts.worker,
+        pid=None if window.dead else window.pid,
+        signal=Signals.SIGKILL if override.now else Signals[facts.stop_signal],
+        grace=facts.stop_grace if override.grace is None else override.grace,
+    )
+
+
+def _stopped(window: Window, ended: Ended) -> Stopped:
+    return Stopped(
+        session=window.facts.session,
+        window=window.name,
+        slot=window.facts.slot,
+        signal=ended.signal.name if ended.signal else None,
+        processes=ended.processes,
+        left=ended.left,
+    )
