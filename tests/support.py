@@ -58,6 +58,7 @@ class Box:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=timeout,
+            check=False,
             **kwargs,
         )
 
@@ -70,7 +71,9 @@ class Box:
     def tmux(self, *args: str, socket: str = "default") -> str:
         """Run tmux on this box's server."""
         argv = ["tmux", "-u", "-L", socket, *args]
-        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            argv, env=self.env, capture_output=True, text=True, timeout=30, check=False
+        )
         assert done.returncode == 0, done
         return done.stdout
 

@@ -58,7 +58,8 @@ HYDRA = """
 ignore(2, 15)
 ready()
 while True:
-    subprocess.Popen([sys.executable, "-S", "-c", "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)"])
+    code = "import signal,time; signal.signal(15, signal.SIG_IGN); time.sleep(1000)"
+    subprocess.Popen([sys.executable, "-S", "-c", code])
     time.sleep(0.05)
 """
 

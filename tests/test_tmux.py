@@ -207,7 +207,10 @@ HOSTILE = ["a b", "#{pane_id}", "x;", ";", "$(id)", "a\nb", "'\"`\\", "ünï→"
 def test_argv_and_facts_arrive_word_for_word(own_tmux: Box, words: list[str]) -> None:
     tmux = Tmux("fuzz")
     out = own_tmux.root / f"argv-{time.monotonic_ns()}"
-    script = "import os,sys; p=sys.argv[1]; open(p+'.t','w').write('\\0'.join(sys.argv[2:])); os.rename(p+'.t',p)"
+    script = (
+        "import os, sys; p = sys.argv[1]; open(p + '.t', 'w').write('\\0'.join(sys.argv[2:]));"
+        " os.rename(p + '.t', p)"
+    )
     argv = (sys.executable, "-X", "utf8", "-c", script, str(out), *words)
     tmux.open(
         "demo", [opening(1, *argv, command="\0".join(words), results=words[0] if words else "")]
@@ -256,5 +259,5 @@ def test_old_tmux(own_tmux: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     fake.write_text("#!/bin/sh\necho tmux 3.0a\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(MissingError, match="3.0 is too old"):
+    with pytest.raises(MissingError, match="too old"):
         Tmux().check()

@@ -13,7 +13,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -28,6 +28,9 @@ from tmuxevolve.multiplexer import State
 _LENGTH = struct.Struct("!Q")
 _CREDENTIALS = struct.Struct("3i")
 _ID_BYTES = 200
+_LISTENER = object()
+# How often to see whether a worker ended before it said anything.
+_LOOK = 0.5
 # nvmlInit alone takes seconds per GPU on machines without persistence mode.
 TIMEOUT = 60.0
 
@@ -77,26 +80,37 @@ class Desk:
     def serve(
         self,
         parcels: Mapping[str, Parcel],
-        timeout: float = TIMEOUT,
+        alive: Callable[[], Collection[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> dict[str, Report]:
         """Give each worker its parcel and return their reports, by worker.
 
-        Workers that say nothing within ``timeout`` seconds are missing from the result.
+        ``alive`` says which workers still have a process; those that ended without a report, or
+        say nothing for TIMEOUT seconds, are missing from the result.
         """
         reports: dict[str, Report] = {}
-        deadline = clock() + timeout
+        deadline, next_look = clock() + TIMEOUT, clock() + _LOOK
+        waiting = set(parcels)
         with selectors.DefaultSelector() as selector:
-            selector.register(self._socket, selectors.EVENT_READ)
-            while len(reports) < len(parcels) and (left := deadline - clock()) > 0:
-                for key, _ in selector.select(left):
-                    if key.fileobj is self._socket:
-                        self._accept(selector)
-                    elif report := _answer(key, selector, parcels):
-                        reports[report[0]] = report[1]
-            for key in list(selector.get_map().values()):
-                if isinstance(key.fileobj, socket.socket) and key.fileobj is not self._socket:
-                    key.fileobj.close()
+            selector.register(self._socket, selectors.EVENT_READ, data=_LISTENER)
+            while waiting and clock() < deadline:
+                reports |= self._serve_once(selector, parcels, max(0.0, next_look - clock()))
+                waiting -= reports.keys()
+                if waiting and clock() >= next_look:
+                    waiting &= {*alive()}
+                    next_look = clock() + _LOOK
+            _close_all(selector)
+        return reports
+
+    def _serve_once(
+        self, selector: selectors.BaseSelector, parcels: Mapping[str, Parcel], timeout: float
+    ) -> dict[str, Report]:
+        reports: dict[str, Report] = {}
+        for key, _ in selector.select(timeout):
+            if key.data is _LISTENER:
+                self._accept(selector)
+            elif report := _answer(key, selector, parcels):
+                reports[report[0]] = report[1]
         return reports
 
     def __enter__(self) -> Desk:
@@ -113,6 +127,12 @@ class Desk:
             visitor.close()
             return
         selector.register(visitor, selectors.EVENT_READ, data=None)
+
+
+def _close_all(selector: selectors.BaseSelector) -> None:
+    for key in list(selector.get_map().values()):
+        if key.data is not _LISTENER and isinstance(key.fileobj, socket.socket):
+            key.fileobj.close()
 
 
 def _answer(

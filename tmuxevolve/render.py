@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Sequence
 
@@ -25,6 +26,11 @@ _COLOURS = {
 }
 
 
+# tqdm's bar, in blocks or in ASCII.
+_BAR = re.compile(r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|")
+_BAR_CELLS = 10
+
+
 def json(value: object) -> str:
     """Return a value as JSON for people's eyes and programs alike."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
@@ -39,7 +45,7 @@ def started(result: Started) -> str:
     if result.running:
         names = ", ".join(window.window for window in result.running)
         lines += [f"already running, left alone: {names}"]
-    if not result.windows:
+    if not result.windows and not result.running:
         lines += [f"session {result.session}: nothing free to start a worker on"]
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
@@ -170,8 +176,18 @@ def _status_row(window: WindowStatus) -> Sequence[str]:
         format_duration(window.elapsed),
         _memory(window.gpu_memory_used, window.gpu_memory_total),
         _percent(window.gpu_utilization),
-        window.reason or window.progress,
+        window.reason or _squeeze(window.progress),
     )
+
+
+def _squeeze(progress: str) -> str:
+    """Shorten a progress bar to ten cells: on the window it is as wide as the window."""
+
+    def shorter(bar: re.Match[str]) -> str:
+        cells = bar[1]
+        return f"|{cells[:: max(1, len(cells) // _BAR_CELLS)][:_BAR_CELLS]}|"
+
+    return re.sub(r" {3,}", "  ", _BAR.sub(shorter, progress))
 
 
 def _gpu_row(status: GpuStatus) -> Sequence[str]:

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import msgspec
 
-
 # How the worker's own lines in a window begin, so that they are not taken for the trainer's.
 NOTICE = "tmuxevolve: "
 

@@ -213,12 +213,16 @@ def _open(
         ]
         refused = mux.open(preparation.session.name, openings)
         expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
-        reports = desk.serve(expected)
-    silent = Report(state=State.FAILED, reason="the worker did not answer")
+        reports = desk.serve(expected, lambda: _alive(mux))
+    silent = Report(state=State.FAILED, reason="the worker ended without a word")
     taken = Report(state=State.FAILED, reason="its window index is in use by another window")
     return [
         taken if p.order.worker in refused else reports.get(p.order.worker, silent) for p in parcels
     ]
+
+
+def _alive(mux: Multiplexer) -> set[str]:
+    return {window.facts.worker for window in mux.windows() if not window.dead}
 
 
 def _opening(preparation: Preparation, place: Place, order: Order, address: str) -> Opening:

@@ -1,0 +1,65 @@
+# make start: install and run the default session.   make test: the whole default test suite.
+PYTHON ?= python3
+BIN := .venv/bin
+YOLO := .venv-yolov5
+
+.PHONY: start test test-yolov5 lint docs wheel ci tmux clean
+
+start: .venv/.installed tmux
+	@$(BIN)/tmuxevolve start
+
+test: .venv/.dev tmux
+	$(BIN)/pytest -n 4
+
+test-yolov5: .venv/.dev $(YOLO)/.installed tmux
+	TMUXEVOLVE_TEST_YOLOV5=$(CURDIR)/$(YOLO) $(BIN)/pytest -m yolov5 tests/yolov5 --timeout 900 -v
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: .venv/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+# The wheel must install into an empty environment and work there.
+wheel: .venv/.dev tmux
+	rm -rf dist .venv-wheel
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet dist/*.whl
+	cd / && $(CURDIR)/.venv-wheel/bin/tmuxevolve --version
+	$(CURDIR)/.venv-wheel/bin/tmuxevolve start --dry-run
+
+ci: test lint docs wheel
+
+tmux:
+	@command -v tmux >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq tmux; \
+	  else \
+	    echo "tmux is missing: sudo apt install tmux, then run make again" >&2; exit 5; \
+	  fi; }
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed: make PYTHON=python3.11" >&2; exit 5; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/.dev: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/.installed
+
+# Real YOLOv5 v7.0 with a CPU's torch, in an environment of its own (several GB).
+$(YOLO)/.installed: tests/yolov5/requirements.txt tests/yolov5/no-deps.txt
+	$(PYTHON) -m venv $(YOLO)
+	$(YOLO)/bin/pip install --quiet -r tests/yolov5/requirements.txt
+	$(YOLO)/bin/pip install --quiet --no-deps -r tests/yolov5/no-deps.txt
+	@touch $@
+
+clean:
+	rm -rf .venv .venv-wheel $(YOLO) dist site
