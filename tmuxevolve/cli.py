@@ -258,10 +258,10 @@ def gpus(session: str | None, file: Path | None, as_json: bool) -> None:
 
 
 def _session(file: Path | None, name: str | None, use: str | None) -> Session:
-    from tmuxevolve import config
+    from tmuxevolve import config, configfile
 
-    path = config.find_file(file, os.environ, Path.cwd())
-    session = config.load(path).session(name, os.environ)
+    path = configfile.find_file(file, os.environ, Path.cwd())
+    session = configfile.load(path).session(name, os.environ)
     return config.with_use(session, use) if use else session
 
 

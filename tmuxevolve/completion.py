@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def session(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from tmuxevolve import config
+    from tmuxevolve import configfile
 
     try:
-        path = config.find_file(ctx.params.get("file"), os.environ, Path.cwd())
-        names = config.load(path).sessions
+        path = configfile.find_file(ctx.params.get("file"), os.environ, Path.cwd())
+        names = configfile.load(path).sessions
     except TmuxEvolveError:
         return []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]

@@ -1,0 +1,110 @@
+"""What a sessions.yaml says, as typed, frozen values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from tmuxevolve.errors import UsageError
+from tmuxevolve.units import Duration, Size
+
+FILE_NAME = "sessions.yaml"
+
+
+class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How hyperparameters evolve; ``native`` is the trainer's own ``--evolve``."""
+
+    mode: Literal["native"] = "native"
+    generations: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
+class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which GPUs get a worker. Memory in bytes, utilisation in percent."""
+
+    use: Literal["free", "all", "none"] | tuple[int | str, ...] = "free"
+    max_memory_used: Size = Size(500 << 20)
+    max_utilization: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
+    min_free_memory: Size | None = None
+    ignore_processes: tuple[str, ...] = ()
+    per_gpu: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    visible: Literal["index", "uuid"] = "index"
+
+
+class StopPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How ``stop`` asks a trainer to end, and how long it waits for that."""
+
+    signal: Literal["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] = "SIGINT"
+    grace: Duration = Duration(30)
+
+
+class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session as written in the file."""
+
+    workdir: str = "."
+    command: str | tuple[str, ...]
+    trainer: Literal["yolov5", "command"] | None = None
+    results: str
+    evolve: Evolve = Evolve()
+    gpus: GpuPolicy = GpuPolicy()
+    cpu_slots: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    env: dict[str, str] = {}
+    stagger: Duration | None = None
+    stop: StopPolicy = StopPolicy()
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session resolved: absolute paths, the command as argv, ``source`` the file it is from."""
+
+    name: str
+    source: Path
+    workdir: Path
+    command: tuple[str, ...]
+    trainer: str | None
+    results: Path
+    evolve: Evolve
+    gpus: GpuPolicy
+    cpu_slots: int
+    env: dict[str, str]
+    stagger: float | None
+    stop: StopPolicy
+
+
+def parse_use(text: str) -> Literal["free", "all", "none"] | tuple[int | str, ...]:
+    """Read ``--gpus``: free, all, none, or GPUs by index, MIG "1:0" or UUID."""
+    if text in {"free", "all", "none"}:
+        return text  # type: ignore[return-value]
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise UsageError(f"--gpus {text!r}: expected free, all, none, or GPUs such as 0,2")
+    return tuple(int(name) if name.isdecimal() else name for name in names)
+
+
+def with_use(session: Session, text: str) -> Session:
+    """Return the session with ``gpus.use`` replaced by what the command line says."""
+    gpus = msgspec.structs.replace(session.gpus, use=parse_use(text))
+    return msgspec.structs.replace(session, gpus=gpus)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a sessions file, from the same types."""
+    size = {"type": ["integer", "string"], "examples": ["500MiB", "20G"]}
+    duration = {"type": ["number", "string"], "examples": ["30s", "2m"]}
+
+    def hook(kind: type) -> dict[str, Any]:
+        return {"description": (kind.__doc__ or "").strip(), **(size if kind is Size else duration)}
+
+    (entry,), parts = msgspec.json.schema_components([SessionEntry], schema_hook=hook)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": FILE_NAME,
+        "type": "object",
+        "properties": {
+            "default": {"type": "string"},
+            "sessions": {"type": "object", "additionalProperties": entry, "minProperties": 1},
+        },
+        "required": ["sessions"],
+        "additionalProperties": False,
+        "$defs": parts,
+    }

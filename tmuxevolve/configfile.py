@@ -1,0 +1,172 @@
+"""Find, read and check a sessions.yaml; every mistake is one line with file, line and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tmuxevolve import resolve, yamlfile
+from tmuxevolve.config import FILE_NAME, Session, SessionEntry
+from tmuxevolve.errors import UsageError
+from tmuxevolve.units import Duration, Size
+from tmuxevolve.yamlfile import Document, KeyPath
+
+_FILE_VARIABLE = "TMUXEVOLVE_CONFIG"
+_NAME_CHARS = 64
+# What tmux takes for target syntax, a format, or the start of an option.
+_BAD_IN_NAME = frozenset(":.#\\")
+_BAD_FIRST = frozenset("-=$@%+!{~^ ")
+_PLACE = re.compile(r" - at `\$(.*)`$")
+_UNKNOWN = re.compile(r"unknown field `(.*)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A sessions file: the default session's name and all sessions."""
+
+    document: Document
+    default: str | None
+    sessions: dict[str, SessionEntry]
+
+    def session(self, name: str | None, environ: Mapping[str, str]) -> Session:
+        """Resolve one session; None is the default, or the only one.
+
+        Raises UsageError when there is no such session, or its paths are not there.
+        """
+        chosen = self._choose(name)
+        return resolve.session(self.document, chosen, self.sessions[chosen], environ)
+
+    def _choose(self, name: str | None) -> str:
+        names = list(self.sessions)
+        chosen = name or self.default or (names[0] if len(names) == 1 else None)
+        if chosen is None:
+            raise UsageError(f"{self.document.path}: name a session: {', '.join(names)}")
+        if chosen not in self.sessions:
+            keys = () if name else ("default",)
+            raise self.document.error(keys, f"there is no session {chosen!r}{_hint(chosen, names)}")
+        return chosen
+
+
+def find_file(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> Path:
+    """Return the sessions file to use. Raises UsageError that says where it was looked for."""
+    if explicit or environ.get(_FILE_VARIABLE):
+        path = (cwd / (explicit or environ[_FILE_VARIABLE])).absolute()
+        if not path.exists():
+            by = "" if explicit else f" (from ${_FILE_VARIABLE})"
+            raise UsageError(f"{path}: no such file{by}")
+        return path
+    home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
+    places = (cwd / FILE_NAME, Path(home) / "tmuxevolve" / FILE_NAME)
+    for path in places:
+        if path.exists():
+            return path
+    looked = ", ".join(map(str, places))
+    raise UsageError(f"no {FILE_NAME}: looked for {looked}; name one with -f or ${_FILE_VARIABLE}")
+
+
+def load(path: Path) -> Config:
+    """Read and check a sessions file. Raises UsageError, one line with file, line and key."""
+    document = yamlfile.load(path)
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("sessions"), dict):
+        raise document.error((), "expected `sessions:` with a session under it")
+    for key in data:
+        if key not in {"default", "sessions"}:
+            what = f"unknown key{_hint(key, ['default', 'sessions'])}"
+            raise document.error((str(key),), what)
+    default = data.get("default")
+    if default is not None and not isinstance(default, str):
+        raise document.error(("default",), f"{_show(default)}: expected a session's name")
+    entries = {name: _entry(document, name, entry) for name, entry in data["sessions"].items()}
+    if not entries:
+        raise document.error(("sessions",), "there is no session in it")
+    return Config(document=document, default=default, sessions=entries)
+
+
+def _entry(document: Document, name: Any, entry: Any) -> SessionEntry:
+    keys: KeyPath = ("sessions", str(name))
+    problem = _name_problem(name)
+    if problem:
+        raise document.error(keys, f"{_show(name)} cannot be a session's name: {problem}")
+    if not isinstance(entry, dict):
+        raise document.error(keys, f"{_show(entry)}: expected the session's keys")
+    if isinstance(entry.get("env"), dict):
+        entry = {**entry, "env": _env(document, (*keys, "env"), entry["env"])}
+    try:
+        return msgspec.convert(entry, SessionEntry, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise _explain(document, keys, entry, str(error)) from None
+
+
+def _name_problem(name: Any) -> str | None:
+    if not isinstance(name, str):
+        return "it is not a text; put it in quotes"
+    bad = next((c for c in name if c in _BAD_IN_NAME or not c.isprintable()), None)
+    if bad is not None:
+        return f"tmux gives {bad!r} a meaning of its own"
+    if not name or name[0] in _BAD_FIRST or name != name.strip():
+        return "tmux would not take it as it is"
+    return f"longer than {_NAME_CHARS} characters" if len(name) > _NAME_CHARS else None
+
+
+def _env(document: Document, keys: KeyPath, env: dict[Any, Any]) -> dict[Any, Any]:
+    """Keep numbers and words such as ``off`` as they are written: variables are text."""
+    plain = (str, int, float, bool)
+    return {
+        key: document.texts.get((*keys, str(key)), value) if isinstance(value, plain) else value
+        for key, value in env.items()
+    }
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind in {Size, Duration}:
+        return kind.parse(value)
+    raise NotImplementedError(kind)
+
+
+def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> UsageError:
+    """Turn msgspec's message into ours: its path, the line, the value and the nearest key."""
+    place = _PLACE.search(message)
+    what = _PLACE.sub("", message).replace("`", "")
+    inner = _key_path(place[1] if place else "")
+    unknown = _UNKNOWN.search(message)
+    if unknown:
+        return document.error(
+            (*keys, *inner, unknown[1]), f"unknown key{_hint(unknown[1], _fields(inner))}"
+        )
+    if "missing required field" in message:
+        return document.error((*keys, *inner), what.replace("Object missing", "missing"))
+    value = entry
+    for key in inner:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return document.error((*keys, *inner), f"{_show(value)}: {what[:1].lower()}{what[1:]}")
+
+
+def _key_path(place: str) -> KeyPath:
+    """Read msgspec's ".gpus.use[0]"; a mapping's own keys are "[...]" there, and left out."""
+    found = re.findall(r"\.(\w+)|\[(\d+)\]", place)
+    return tuple(name or number for name, number in found)
+
+
+def _fields(inner: KeyPath) -> Sequence[str]:
+    kind: Any = SessionEntry
+    for key in inner:
+        kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == key)
+    return [field.encode_name for field in msgspec.structs.fields(kind)]
+
+
+def _hint(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

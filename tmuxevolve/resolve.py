@@ -1,0 +1,105 @@
+"""Resolve a session's paths, variables and command for this machine and this caller."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmuxevolve import commandline
+from tmuxevolve.config import Session, SessionEntry
+from tmuxevolve.yamlfile import Document, KeyPath
+
+PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+
+
+def session(
+    document: Document, name: str, entry: SessionEntry, environ: Mapping[str, str]
+) -> Session:
+    """Return the session as it is to run. Raises UsageError, one line with file, line and key."""
+    return _Resolver(document, name, entry, environ).resolve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolver:
+    document: Document
+    name: str
+    entry: SessionEntry
+    environ: Mapping[str, str]
+
+    def resolve(self) -> Session:
+        entry = self.entry
+        env = {key: self._env(key, value) for key, value in entry.env.items()}
+        return Session(
+            name=self.name,
+            source=self.document.path,
+            workdir=self._workdir(),
+            command=self._command(env),
+            trainer=entry.trainer,
+            results=self._results(),
+            evolve=entry.evolve,
+            gpus=entry.gpus,
+            cpu_slots=entry.cpu_slots,
+            env=env,
+            stagger=entry.stagger,
+            stop=entry.stop,
+        )
+
+    def _env(self, name: str, value: str) -> str:
+        keys = self._keys("env", name)
+        if not _ENV_NAME.fullmatch(name):
+            raise self.document.error(keys, f"{name!r} cannot be a variable's name")
+        if name in _OURS:
+            raise self.document.error(keys, "tmuxevolve sets it for each window: see gpus.use")
+        return self._expand(keys, value, self.environ)
+
+    def _workdir(self) -> Path:
+        path = self._path("workdir", self.entry.workdir)
+        if not path.is_dir():
+            what = "not a directory" if path.exists() else "no such directory"
+            raise self.document.error(self._keys("workdir"), f"{path}: {what}")
+        return path
+
+    def _results(self) -> Path:
+        path = self._path("results", self.entry.results)
+        if path.exists() and not path.is_dir():
+            raise self.document.error(self._keys("results"), f"{path}: not a directory")
+        return path
+
+    def _path(self, key: str, text: str) -> Path:
+        keys = self._keys(key)
+        if not text:
+            raise self.document.error(keys, "an empty path")
+        expanded = self._expand(keys, text, self.environ)
+        return Path(os.path.normpath(self.document.path.parent.absolute() / expanded))
+
+    def _command(self, env: Mapping[str, str]) -> tuple[str, ...]:
+        keys, command = self._keys("command"), self.entry.command
+        if isinstance(command, str):
+            try:
+                words = commandline.split(command)
+            except ValueError as error:
+                raise self.document.error(keys, str(error)) from None
+            known = {PYTHON_VARIABLE: sys.executable, **self.environ, **env}
+            command = tuple(self._expand(keys, word, known) for word in words)
+        if not command or not command[0]:
+            raise self.document.error(keys, "there is no command in it")
+        if any("\0" in word for word in command):
+            raise self.document.error(keys, "a NUL byte cannot be in a command")
+        return command
+
+    def _expand(self, keys: KeyPath, text: str, variables: Mapping[str, str]) -> str:
+        if "\0" in text:
+            raise self.document.error(keys, "a NUL byte cannot be in it")
+        try:
+            return commandline.expand(text, variables)
+        except ValueError as error:
+            raise self.document.error(keys, str(error)) from None
+
+    def _keys(self, *keys: str) -> KeyPath:
+        return ("sessions", self.name, *keys)

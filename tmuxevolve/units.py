@@ -1,0 +1,74 @@
+"""Sizes and durations as people write them, and the same for people to read."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+
+
+class Size(int):
+    """Bytes. ``20G``, ``20g`` and ``20GiB`` are powers of 1024 as in docker, ``20GB`` of 1000."""
+
+    @classmethod
+    def parse(cls, value: object) -> Size:
+        """Read a size; a plain number is bytes. Raises ValueError."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return cls(value)
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if not match:
+            raise ValueError("expected a size such as 500MiB or 20G")
+        number, prefix, suffix = match.groups()
+        base = 1000 if prefix and suffix.lower() == "b" else 1024
+        power = " kmgt".index(prefix.lower()) if prefix else 0
+        return cls(float(number) * base**power)
+
+
+class Duration(float):
+    """Seconds, finite and not negative."""
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Read a duration; a plain number is seconds. Raises ValueError."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            seconds = float(value)
+        else:
+            seconds = _parse_seconds(value)
+        if not math.isfinite(seconds) or seconds < 0:
+            raise ValueError("expected a duration such as 30s, 2m or 1h30m")
+        return cls(seconds)
+
+
+def format_size(size: float) -> str:
+    """Return bytes for people: "642 MiB", "23.7 GiB"."""
+    for unit, digits in (("B", 0), ("KiB", 0), ("MiB", 0)):
+        if size < 1024 and round(size) < 1024:
+            return f"{size:.{digits}f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB" if size < 1024 else f"{size / 1024:.1f} TiB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds for people: "45s", "3m12s", "2h05m", "3d04h"."""
+    whole = int(max(0.0, seconds))
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d{h:02}h"
+    if hours:
+        return f"{hours}h{m:02}m"
+    return f"{minutes}m{s:02}s" if minutes else f"{s}s"
+
+
+def _parse_seconds(value: object) -> float:
+    text = value.strip() if isinstance(value, str) else ""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not re.fullmatch(f"(?:{_DURATION.pattern})+", text, re.IGNORECASE):
+        return math.nan
+    parts = _DURATION.findall(text)
+    return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)
