@@ -24,7 +24,7 @@ class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Which GPUs get a worker. Memory in bytes, utilisation in percent."""
 
     use: Literal["free", "all", "none"] | tuple[int | str, ...] = "free"
-    max_memory_used: Size = Size(500 << 20)
+    max_memory_used: Size = msgspec.field(default_factory=lambda: Size(500 << 20))
     max_utilization: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     min_free_memory: Size | None = None
     ignore_processes: tuple[str, ...] = ()
@@ -36,7 +36,7 @@ class StopPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How ``stop`` asks a trainer to end, and how long it waits for that."""
 
     signal: Literal["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] = "SIGINT"
-    grace: Duration = Duration(30)
+    grace: Duration = msgspec.field(default_factory=lambda: Duration(30))
 
 
 class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +46,12 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     command: str | tuple[str, ...]
     trainer: Literal["yolov5", "command"] | None = None
     results: str
-    evolve: Evolve = Evolve()
-    gpus: GpuPolicy = GpuPolicy()
+    evolve: Evolve = msgspec.field(default_factory=Evolve)
+    gpus: GpuPolicy = msgspec.field(default_factory=GpuPolicy)
     cpu_slots: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     env: dict[str, str] = {}
     stagger: Duration | None = None
-    stop: StopPolicy = StopPolicy()
+    stop: StopPolicy = msgspec.field(default_factory=StopPolicy)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,10 +10,9 @@ from typing import Any
 
 import msgspec
 
-from tmuxevolve import resolve, yamlfile
+from tmuxevolve import resolve, units, yamlfile
 from tmuxevolve.config import FILE_NAME, Session, SessionEntry
 from tmuxevolve.errors import UsageError
-from tmuxevolve.units import Duration, Size
 from tmuxevolve.yamlfile import Document, KeyPath
 
 _FILE_VARIABLE = "TMUXEVOLVE_CONFIG"
@@ -98,7 +97,7 @@ def _entry(document: Document, name: Any, entry: Any) -> SessionEntry:
     if isinstance(entry.get("env"), dict):
         entry = {**entry, "env": _env(document, (*keys, "env"), entry["env"])}
     try:
-        return msgspec.convert(entry, SessionEntry, dec_hook=_decode)
+        return msgspec.convert(entry, SessionEntry, dec_hook=units.decode)
     except msgspec.ValidationError as error:
         raise _explain(document, keys, entry, str(error)) from None
 
@@ -123,18 +122,12 @@ def _env(document: Document, keys: KeyPath, env: dict[Any, Any]) -> dict[Any, An
     }
 
 
-def _decode(kind: type, value: Any) -> Any:
-    if kind in {Size, Duration}:
-        return kind.parse(value)
-    raise NotImplementedError(kind)
-
-
 def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> UsageError:
     """Turn msgspec's message into ours: its path, the line, the value and the nearest key."""
     place = _PLACE.search(message)
     what = _PLACE.sub("", message).replace("`", "")
     inner = _key_path(place[1] if place else "")
-    unknown = _UNKNOWN.search(message)
+    unknown = _UNKNOWN.search(_PLACE.sub("", message))
     if unknown:
         return document.error(
             (*keys, *inner, unknown[1]), f"unknown key{_hint(unknown[1], _fields(inner))}"

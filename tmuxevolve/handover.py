@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from tmuxevolve import units
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import TmuxEvolveError
@@ -157,7 +158,7 @@ def _answer(
 
 
 def _give(visitor: socket.socket, parcel: Parcel) -> None:
-    payload = json.dumps(msgspec.to_builtins(parcel.order)).encode()
+    payload = json.dumps(msgspec.to_builtins(parcel.order, enc_hook=units.encode)).encode()
     descriptors = [parcel.claim.fileno()] if parcel.claim else []
     socket.send_fds(visitor, [_LENGTH.pack(len(payload))], descriptors)
     visitor.sendall(payload)
@@ -205,7 +206,7 @@ def _read_order(head: bytes, stream: BinaryIO) -> Order:
     payload = stream.read(_LENGTH.unpack(head)[0])
     if len(payload) != _LENGTH.unpack(head)[0]:
         raise EOFError
-    return msgspec.convert(json.loads(payload), Order)
+    return msgspec.convert(json.loads(payload), Order, dec_hook=units.decode)
 
 
 def _peer_uid(peer: socket.socket) -> int:

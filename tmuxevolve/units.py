@@ -42,6 +42,22 @@ class Duration(float):
         return cls(seconds)
 
 
+def encode(value: object) -> object:
+    """Return a plain number: msgspec's ``enc_hook``."""
+    if isinstance(value, Size):
+        return int(value)
+    if isinstance(value, Duration):
+        return float(value)
+    raise NotImplementedError(type(value))
+
+
+def decode(kind: type, value: object) -> object:
+    """Read a Size or a Duration: msgspec's ``dec_hook``."""
+    if kind in {Size, Duration}:
+        return kind.parse(value)  # type: ignore[attr-defined]
+    raise NotImplementedError(kind)
+
+
 def format_size(size: float) -> str:
     """Return bytes for people: "642 MiB", "23.7 GiB"."""
     for unit, digits in (("B", 0), ("KiB", 0), ("MiB", 0)):

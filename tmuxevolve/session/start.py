@@ -188,7 +188,7 @@ def _parcels(
                 uuid=place.slot.uuid,
                 gpus=session.gpus,
                 stop_signal=session.stop.signal,
-                stop_grace=session.stop.grace,
+                stop_grace=float(session.stop.grace),
                 delay=number * preparation.stagger,
             ),
             claim,
@@ -244,7 +244,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             results=str(session.results),
             started=time.time(),
             stop_signal=session.stop.signal,
-            stop_grace=session.stop.grace,
+            stop_grace=float(session.stop.grace),
         ),
     )
 
