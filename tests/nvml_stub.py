@@ -40,6 +40,7 @@ class NvmlStub:
     def __init__(self, root: Path) -> None:
         self.state = root / "nvml-state.txt"
         self.env = {"LD_LIBRARY_PATH": str(library_folder()), "NVML_STUB_STATE": str(self.state)}
+        self.uuids: list[str] = []
         self.write([])
 
     def write(self, lines: list[str]) -> None:

@@ -241,8 +241,9 @@ def stop(
 @main.command()
 @click.argument("session", required=False, shell_complete=completion.session)
 @_file_option
+@_socket_option
 @_json_option
-def gpus(session: str | None, file: Path | None, as_json: bool) -> None:
+def gpus(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> None:
     """List every GPU: who uses it, and whether a worker would get it.
 
     The limits are SESSION's when one is named, the defaults otherwise.
@@ -251,7 +252,7 @@ def gpus(session: str | None, file: Path | None, as_json: bool) -> None:
     from tmuxevolve.session import status as core
 
     policy = _session(file, session, None).gpus if session or file else config.GpuPolicy()
-    found = core.gpu_list(policy, os.environ)
+    found = core.gpu_list(_multiplexer(socket_name), policy, os.environ)
     click.echo(
         render.json(found) if as_json else render.gpu_list(found, _width(), colour=_colour())
     )

@@ -16,7 +16,7 @@ from tmuxevolve.slots import Slot
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One look at the machine: its GPUs, the claims on them, and this session's windows."""
+    """One look at the machine: its GPUs, the claims on them, and the windows of all sessions."""
 
     snapshot: Snapshot | None
     claims: Mapping[str, tuple[Holder, ...]]
@@ -83,17 +83,18 @@ def make(session: Session, machine: Machine) -> Plan:
         notes = (f"{reason}: using {session.cpu_slots} CPU slots",)
     places: list[Place] = []
     refused: list[Refusal] = []
-    windows = {window.facts.slot: window for window in machine.windows}
+    mine = [w for w in machine.windows if w.facts.session == session.name]
+    windows = {window.facts.slot: window for window in mine}
     for slot in chosen:
         window = windows.get(slot.label)
         if window and not window.state.is_over():
             continue
-        why_not = refusal(slot.gpu, session.gpus, machine.claims) if slot.gpu else None
+        why_not = refusal(slot.gpu, session.gpus, machine) if slot.gpu else None
         if why_not:
             refused.append(why_not)
         else:
             places.append(Place(slot, window))
-    running = tuple(window for window in machine.windows if not window.state.is_over())
+    running = tuple(window for window in mine if not window.state.is_over())
     return Plan(tuple(places), running, _once(refused), notes)
 
 
@@ -108,20 +109,25 @@ def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:
     return tuple(dict.fromkeys(gpu for gpu in found.values() if gpu))
 
 
-def refusal(gpu: Gpu, policy: GpuPolicy, held: Mapping[str, tuple[Holder, ...]]) -> Refusal | None:
+def refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
     """Return why a worker would not get this GPU now, or None when it would."""
-    holders = held.get(gpu.uuid, ())
+    holders = machine.claims.get(gpu.uuid, ())
     if holders and len(holders) >= min([policy.per_gpu, *(h.limit for h in holders)]):
-        return claimed(gpu.label, holders)
+        return claimed(gpu, holders, machine.windows)
     busy = gpus.busy_reason(gpu, policy, own_pids=workers_on(gpu, policy))
     return Refusal(gpu.label, busy.reason, busy.override) if busy else None
 
 
-def claimed(slot: str, holders: Sequence[Holder]) -> Refusal:
-    """Return the refusal of a slot whose GPU other workers hold."""
-    users = sorted({_user(holder.uid) for holder in holders})
-    by = f" of {', '.join(users)}" if users else ""
-    return Refusal(slot, f"claimed by a tmuxevolve worker{by}", "gpus.per_gpu")
+def claimed(gpu: Gpu, holders: Sequence[Holder], windows: Sequence[Window]) -> Refusal:
+    """Return the refusal of a GPU that other workers hold, naming their windows if they are ours."""
+    names = [
+        f"{window.name} of session {window.facts.session}"
+        for window in windows
+        if window.facts.uuid == gpu.uuid and not window.state.is_over()
+    ]
+    names = names or [f"a worker of {_user(uid)}" for uid in {holder.uid for holder in holders}]
+    by = ", ".join(names) or "another tmuxevolve"
+    return Refusal(gpu.label, f"claimed by {by}", f"gpus.per_gpu: {len(holders) + 1}, in both")
 
 
 def workers_on(gpu: Gpu, policy: GpuPolicy) -> frozenset[int]:

@@ -96,11 +96,10 @@ class Preparation:
 def prepare(session: Session, mux: Multiplexer, environ: Mapping[str, str]) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed."""
     mux.check()
-    mine = [w for w in mux.windows() if w.facts.session == session.name]
     snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
     trainer = trainers.find(session.trainer, session.command)
     native = trainer.native(session, on_gpu=plan.on_gpu(session, snapshot))
-    machine = plan.Machine(snapshot, claims.held(), mine)
+    machine = plan.Machine(snapshot, claims.held(), mux.windows())
     return Preparation(session, trainer, native, plan.make(session, machine))
 
 
@@ -124,7 +123,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     """Open a window for each place and hand every worker its order and its claim."""
     session = preparation.session
     _make_results(session)
-    held, refused = _claim(preparation.plan, session.gpus.per_gpu)
+    held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
     parcels = _parcels(preparation, held, environ)
     try:
         reports = _open(preparation, [place for place, _ in held], parcels, mux)
@@ -156,17 +155,18 @@ def _make_results(session: Session) -> None:
 
 
 def _claim(
-    chosen: Plan, limit: int
+    chosen: Plan, limit: int, mux: Multiplexer
 ) -> tuple[list[tuple[Place, Claim | None]], tuple[Refusal, ...]]:
     """Claim the places' GPUs; those that another start was quicker to claim are refused."""
     held: list[tuple[Place, Claim | None]] = []
     refused = []
     for place in chosen.places:
-        uuid = place.slot.uuid
+        gpu = place.slot.gpu
         try:
-            held.append((place, claims.take(uuid, limit) if uuid else None))
+            held.append((place, claims.take(gpu.uuid, limit) if gpu else None))
         except claims.ClaimedError as error:
-            refused.append(plan.claimed(place.slot.label, error.holders))
+            if gpu:
+                refused.append(plan.claimed(gpu, error.holders, mux.windows()))
     return held, tuple(refused)
 
 

@@ -87,11 +87,11 @@ def status(
     )
 
 
-def gpu_list(policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
+def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
     """Return every GPU of the machine, and why those that are not free are not."""
     snapshot = gpus.snapshot(environ)
-    held = claims.held()
-    refusals = ((gpu, plan.refusal(gpu, policy, held)) for gpu in snapshot.gpus)
+    machine = plan.Machine(snapshot, claims.held(), mux.windows())
+    refusals = ((gpu, plan.refusal(gpu, policy, machine)) for gpu in snapshot.gpus)
     return GpuList(
         at=time.time(),
         driver=snapshot.driver,
