@@ -44,6 +44,8 @@ class Box:
         self.config = root / "sessions.yaml"
         drop = {"TMUX", "TMUX_PANE", "NVML_STUB_STATE", "NO_COLOR"}
         self.env = {k: v for k, v in os.environ.items() if k not in drop and "TMUXEVOLVE" not in k}
+        # As in a shell with the environment activated.
+        self.env["PATH"] = f"{Path(sys.executable).parent}:{self.env['PATH']}"
         self.env |= {"HOME": str(self.home), "TMUX_TMPDIR": str(self.sockets), "LANG": "C.UTF-8"}
 
     def cli(

@@ -54,7 +54,7 @@ def encode(value: object) -> object:
 def decode(kind: type, value: object) -> object:
     """Read a Size or a Duration: msgspec's ``dec_hook``."""
     if kind in {Size, Duration}:
-        return kind.parse(value)  # type: ignore[attr-defined]
+        return kind.parse(value)
     raise NotImplementedError(kind)
 
 

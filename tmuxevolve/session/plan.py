@@ -119,7 +119,7 @@ def refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
 
 
 def claimed(gpu: Gpu, holders: Sequence[Holder], windows: Sequence[Window]) -> Refusal:
-    """Return the refusal of a GPU that other workers hold, naming their windows if they are ours."""
+    """Return the refusal of a GPU that other workers hold, naming their windows if known."""
     names = [
         f"{window.name} of session {window.facts.session}"
         for window in windows

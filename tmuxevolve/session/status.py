@@ -10,6 +10,7 @@ import msgspec
 
 from tmuxevolve import claims, gpus, processes, trainers
 from tmuxevolve.config import GpuPolicy
+from tmuxevolve.errors import MissingError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.multiplexer import Multiplexer, State, Window
 from tmuxevolve.session import plan
@@ -90,7 +91,7 @@ def status(
 def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
     """Return every GPU of the machine, and why those that are not free are not."""
     snapshot = gpus.snapshot(environ)
-    machine = plan.Machine(snapshot, claims.held(), mux.windows())
+    machine = plan.Machine(snapshot, claims.held(), _windows(mux))
     refusals = ((gpu, plan.refusal(gpu, policy, machine)) for gpu in snapshot.gpus)
     return GpuList(
         at=time.time(),
@@ -107,6 +108,14 @@ def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) ->
             for gpu, refusal in refusals
         ),
     )
+
+
+def _windows(mux: Multiplexer) -> Sequence[Window]:
+    """Return our windows, which only put names to claims: none where tmux is missing."""
+    try:
+        return mux.windows()
+    except MissingError:
+        return ()
 
 
 def _session(
