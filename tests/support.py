@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -131,3 +132,48 @@ def new_box(root: Path) -> Iterator[Box]:
         yield box
     finally:
         box.close()
+
+
+class Viewer:
+    """A person's terminal: a tmux server of its own, driven with keys, read from the screen.
+
+    It looks like a plain terminal to the programs in it unless they are to see that it is tmux.
+    """
+
+    def __init__(self, box: Box, socket: str = "viewer", *, is_tmux: bool = False) -> None:
+        self.box = box
+        self.socket = socket
+        hide = () if is_tmux else ("-u", "TMUX", "-u", "TMUX_PANE")
+        shell = ("env", *hide, "PS1=$ ", "bash", "--norc", "--noprofile")
+        size = ("-x", "120", "-y", "30", "-c", str(box.root))
+        box.tmux("-f", "/dev/null", "new-session", "-d", "-s", "me", *size, *shell, socket=socket)
+
+    def type(self, *keys: str) -> None:
+        """Press keys, or type a text."""
+        self.box.tmux("send-keys", "-t", "=me:", *keys, socket=self.socket)
+
+    def run(self, command: str) -> None:
+        """Type a command on a clear screen and press Enter."""
+        self.type(f"clear; {command}", "Enter")
+
+    def screen(self) -> str:
+        """Return what the person sees."""
+        return self.box.tmux("capture-pane", "-pt", "=me:", socket=self.socket)
+
+    def see(self, pattern: str, timeout: float = 30.0) -> str:
+        """Wait until the pattern is on the screen; return the screen."""
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, screen := self.screen(), re.MULTILINE):
+            assert time.monotonic() < deadline, f"no {pattern!r} on the screen:\n{screen}"
+            time.sleep(0.05)
+        return screen
+
+    def keep(self, name: str) -> None:
+        """Keep the screen as a file beside the box's other files."""
+        folder = self.box.root / "screens"
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(self.screen())
+
+    def close(self) -> None:
+        """Close the terminal, as a lost connection does."""
+        self.box.tmux("kill-server", socket=self.socket)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SIGPIPE_STATUS = 141
+_STATUS_LINE = 1
 
 
 class _Group(click.Group):
@@ -269,7 +270,12 @@ def _session(file: Path | None, name: str | None, use: str | None) -> Session:
 def _multiplexer(socket_name: str | None) -> Multiplexer:
     from tmuxevolve.multiplexer.tmux import Tmux
 
-    return Tmux(socket_name)
+    if not sys.stdout.isatty():
+        return Tmux(socket_name)
+    import shutil
+
+    terminal = shutil.get_terminal_size()
+    return Tmux(socket_name, (terminal.columns, terminal.lines - _STATUS_LINE))
 
 
 def _become(attached: Attach) -> NoReturn:

@@ -26,6 +26,9 @@ from tmuxevolve.slots import cuda_environment
 _TERMINAL = ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TMUX", "TMUX_PANE")
 _NOT_PASSED = ("COLUMNS", "LINES", "SHLVL", "OLDPWD", "_", "WINDOWID", processes.MARK)
 
+# A bar that keeps its first width would wrap when somebody attaches with a narrower terminal.
+_DEFAULTS = {"TQDM_DYNAMIC_NCOLS": "1"}
+
 
 class _Interrupt(BaseException):
     """A signal asked the worker to end."""
@@ -68,7 +71,7 @@ def main(address: str, worker: str) -> int:
 def environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """Return the caller's environment with this window's terminal in place of the caller's."""
     kept = {k: v for k, v in caller.items() if k not in (*_TERMINAL, *_NOT_PASSED)}
-    return {**kept, **{k: own[k] for k in _TERMINAL if k in own}}
+    return {**_DEFAULTS, **kept, **{k: own[k] for k in _TERMINAL if k in own}}
 
 
 def _run(order: Order, counter: Counter) -> Ending:

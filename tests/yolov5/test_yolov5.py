@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Box, box_processes, poll
+from support import Box, Viewer, box_processes, poll
 
 from tmuxevolve.study import history
 
@@ -84,37 +82,6 @@ def yolo(box: Box, python: Path, trainer: str) -> Iterator[Any]:
         shutil.copytree(box.root / "screens", keep, dirs_exist_ok=True)
 
 
-class Viewer:
-    """A person's terminal: a tmux server of its own, driven with keys, read from the screen."""
-
-    def __init__(self, box: Box) -> None:
-        self.box = box
-        self.box.tmux(
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-s",
-            "me",
-            "-x",
-            "120",
-            "-y",
-            "30",
-            socket="viewer",
-        )
-
-    def type(self, *keys: str) -> None:
-        self.box.tmux("send-keys", "-t", "me", *keys, socket="viewer")
-
-    def screen(self) -> str:
-        return self.box.tmux("capture-pane", "-pt", "me", socket="viewer")
-
-    def keep(self, name: str) -> None:
-        folder = self.box.root / "screens"
-        folder.mkdir(exist_ok=True)
-        (folder / name).write_text(self.screen())
-
-
 def test_two_workers_to_the_end_of_their_evolution(box: Box, yolo: Any) -> None:
     yolo(images=8, generations=2)
     started = box.cli("start")
@@ -143,29 +110,28 @@ def test_two_workers_to_the_end_of_their_evolution(box: Box, yolo: Any) -> None:
 
 def test_attach_shows_the_bar_and_stop_ends_it_in_the_middle(box: Box, yolo: Any) -> None:
     yolo(images=1000, generations=5)
-    assert box.cli("start").returncode == 0
     viewer = Viewer(box)
-    # The person's shell has its own TMUX: attach nests into the other server.
-    viewer.type("tmuxevolve attach 0", "Enter")
-    bar = re.compile(r"^\s+0/0 .* [1-9]\d*%\|.*\| \d+/250 ", re.MULTILINE)
-    poll(lambda: bar.search(viewer.screen()), timeout=3 * MINUTES)
-    poll(lambda: re.search(r" 0/0 .* [3-9]\d/250 ", viewer.screen()), timeout=2 * MINUTES)
-    drawn = [line for line in viewer.screen().splitlines() if "/250 " in line]
+    viewer.run("tmuxevolve start")
+    viewer.see(r"^cpu1 .*waiting")
+    viewer.keep("start.txt")
+    viewer.run("tmuxevolve attach 0")
+    viewer.see(r"^\s+0/0 .* [1-9]\d*%\|.*\| \d+/250 ", timeout=3 * MINUTES)
+    screen = viewer.see(r" 0/0 .* [3-9]\d/250 ", timeout=2 * MINUTES)
+    drawn = [line for line in screen.splitlines() if "/250 " in line]
     assert len(drawn) == 1, "the bar redraws in place, on one line"
     viewer.keep("attach.txt")
     viewer.type("C-b", "d")
-    poll(lambda: "detached" in viewer.screen())
+    viewer.see("detached")
     assert box.status()["cpu0"]["state"] == "running"
     poll(lambda: "/250" in box.status()["cpu1"]["progress"], timeout=3 * MINUTES)
-    viewer.type("clear; tmuxevolve status", "Enter")
-    poll(lambda: "cpu1" in viewer.screen())
+    viewer.run("tmuxevolve status")
+    viewer.see(r"^cpu1 .*running")
     viewer.keep("status.txt")
-    start = time.monotonic()
-    viewer.type("clear; tmuxevolve stop", "Enter")
-    poll(lambda: viewer.screen().count("ended by SIGINT") == 2, timeout=2 * MINUTES)
+    viewer.run("time tmuxevolve stop")
+    viewer.see(r"cpu1 ended by SIGINT", timeout=2 * MINUTES)
+    viewer.see("real")
     viewer.keep("stop.txt")
-    print(f"stop took {time.monotonic() - start:.1f} s")
-    viewer.box.tmux("kill-server", socket="viewer")
+    viewer.close()
     poll(lambda: not box_processes(box))
     assert not (box.root / "runs" / "search" / "evolve.csv").exists()
 

@@ -28,7 +28,7 @@ _FIELDS = (
 # A client hands its whole command line to the server in one message of at most 16 KiB.
 _MESSAGE_BYTES = 12_000
 # Without a client nothing else says how wide a progress bar may be.
-_COLUMNS, _ROWS = 200, 50
+_SIZE = (200, 50)
 # move-window refuses to move a window onto itself, so the first one goes by way of a far index.
 _FAR_INDEX = 99_999
 _NO_SERVER = re.compile(
@@ -43,11 +43,16 @@ T = TypeVar("T")
 
 
 class Tmux:
-    """A tmux server: the caller's own, or the one at ``socket_name`` (tmux -L)."""
+    """A tmux server: the caller's own, or the one at ``socket_name`` (tmux -L).
 
-    def __init__(self, socket_name: str | None = None) -> None:
+    ``size`` (columns, rows) is what new sessions have until a client attaches: the caller's own
+    terminal fits best, because many progress bars keep the width that they began with.
+    """
+
+    def __init__(self, socket_name: str | None = None, size: tuple[int, int] = _SIZE) -> None:
         """Name the server; nothing is run yet."""
         self.socket_name = socket_name
+        self._size = size
 
     def check(self) -> None:
         """Raise MissingError when tmux is missing or older than 3.2a."""
@@ -76,7 +81,7 @@ class Tmux:
         exists = self._has_session(session)
         groups = []
         for opening in openings:
-            groups.append(_opening(session, opening, new_session=not exists))
+            groups.append(_opening(session, opening, None if exists else self._size))
             exists = True
         outputs = self._run(groups, expected=_TAKEN)
         pairs = zip(openings, outputs, strict=True)
@@ -172,7 +177,8 @@ def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
         )
 
 
-def _opening(session: str, opening: Opening, *, new_session: bool) -> Group:
+def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None) -> Group:
+    """Return the commands for one window; ``new_session`` is the size of a session to make."""
     target = f"={session}:{opening.index}"
     facts: Group = [("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))]
     process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
@@ -190,22 +196,35 @@ def _opening(session: str, opening: Opening, *, new_session: bool) -> Group:
         ("set-option", "-w", "-t", target, "window-size", "latest"),
     ]
     if new_session:
-        return [*_new_session(session, opening, process), *window]
+        return [*_new_session(session, opening, process, new_session), *window]
     return [("new-window", "-d", "-t", target, "-n", opening.name, *process), *window]
 
 
-def _new_session(session: str, opening: Opening, process: Command) -> Group:
+def _new_session(session: str, opening: Opening, process: Command, size: tuple[int, int]) -> Group:
+    columns, rows = map(str, size)
+
     def option(name: str, value: str) -> Command:
         return ("set-option", "-t", f"={session}:", name, value)
 
-    size = ("-x", str(_COLUMNS), "-y", str(_ROWS))
     far = f"={session}:{_FAR_INDEX}"
     return [
-        ("new-session", "-d", "-s", session, "-n", opening.name, *size, *process),
+        (
+            "new-session",
+            "-d",
+            "-s",
+            session,
+            "-n",
+            opening.name,
+            "-x",
+            columns,
+            "-y",
+            rows,
+            *process,
+        ),
         option(_SESSION, "1"),
         option("destroy-unattached", "off"),
         option("renumber-windows", "off"),
-        option("default-size", f"{_COLUMNS}x{_ROWS}"),
+        option("default-size", f"{columns}x{rows}"),
         ("move-window", "-s", f"={session}:^", "-t", far),
         ("move-window", "-s", far, "-t", f"={session}:{opening.index}"),
     ]

@@ -1,0 +1,111 @@
+"""attach as a person sees it: a second terminal, real keys, the screen."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from support import Box, Viewer, poll
+
+BAR = """
+import signal, time, tqdm
+try:
+    for _ in tqdm.trange(100000, desc="train"):
+        time.sleep(0.02)
+except KeyboardInterrupt:
+    raise SystemExit(130)
+"""
+
+
+@pytest.fixture
+def running(box: Box) -> Box:
+    box.session(command=[sys.executable, "-c", BAR])
+    assert box.cli("start").returncode == 0
+    return box
+
+
+def test_bar_is_drawn_on_one_line_and_detaching_leaves_it_running(box: Box) -> None:
+    box.session(command=[sys.executable, "-c", BAR])
+    viewer = Viewer(box)
+    viewer.run("tmuxevolve start")
+    viewer.see(r"^cpu1 .*running")
+    viewer.run("tmuxevolve attach 1")
+    viewer.see(r"^train: +\d+%\|.*\| [1-9]\d\d?/100000")
+    screen = viewer.see(r"^train:.*\| [1-9]\d\d+/100000")
+    assert screen.count("train:") == 1
+    assert "[demo]" in screen
+    assert "1:cpu1*" in screen
+    viewer.type("C-b", "d")
+    viewer.see("detached")
+    assert box.status()["cpu1"]["state"] == "running"
+
+
+def test_bar_adapts_to_a_narrower_terminal(running: Box) -> None:
+    """Started without a terminal, 200 columns wide: what was drawn before may stay, once."""
+    poll(lambda: "%|" in running.status()["cpu1"]["progress"])
+    viewer = Viewer(running)
+    viewer.run("tmuxevolve attach 1")
+    first = viewer.see(r"^train:.*\| \d+/100000 \[.*s\]$")
+    count = max(int(n) for n in re.findall(r"(\d+)/100000", first))
+    poll(lambda: max(int(n) for n in re.findall(r"(\d+)/100000", viewer.screen())) > count + 20)
+    assert viewer.screen().count("train:") <= 2
+
+
+def test_bar_is_wide_enough_without_a_client(running: Box) -> None:
+    line = poll(lambda: running.status()["cpu0"]["progress"])
+    assert "/100000 [" in line
+    text = running.cli("status").stdout
+    assert max(map(len, text.splitlines())) < 150
+
+
+def test_without_a_gpu_the_session_is_as_it_was_left(running: Box) -> None:
+    viewer = Viewer(running)
+    viewer.run("tmuxevolve attach 1")
+    viewer.see(r"1:cpu1\*")
+    viewer.type("C-b", "d")
+    viewer.see("detached")
+    viewer.run("tmuxevolve attach")
+    viewer.see(r"1:cpu1\*")
+
+
+def test_a_lost_connection_changes_nothing(running: Box) -> None:
+    viewer = Viewer(running)
+    viewer.run("tmuxevolve attach 0")
+    viewer.see("train:")
+    before = running.status()
+    viewer.close()
+    after = running.status()
+    assert {n: (w["pid"], w["state"]) for n, w in after.items()} == {
+        n: (w["pid"], "running") for n, w in before.items()
+    }
+
+
+def test_ctrl_c_reaches_the_trainer(running: Box) -> None:
+    viewer = Viewer(running)
+    viewer.run("tmuxevolve attach 0")
+    viewer.see("train:")
+    viewer.type("C-c")
+    viewer.see(r"tmuxevolve: cpu0 failed \(exit 130\)")
+    window = running.status()["cpu0"]
+    assert (window["state"], window["exit_status"]) == ("failed", 130)
+    assert running.status()["cpu1"]["state"] == "running"
+
+
+def test_inside_the_same_tmux_attach_switches_the_client(box: Box) -> None:
+    box.session(command=[sys.executable, "-c", BAR])
+    person = Viewer(box, socket="default", is_tmux=True)
+    outer = Viewer(box, socket="terminal")
+    outer.run("tmux attach -t me")
+    outer.see(r"\[me\]")
+    person.type("tmuxevolve start && tmuxevolve attach 1", "Enter")
+    outer.see(r"\[demo\].*1:cpu1\*")
+    outer.type("C-b", "(")
+    outer.see(r"\[me\]")
+
+
+def test_start_attach(box: Box) -> None:
+    box.session(command=[sys.executable, "-c", BAR])
+    viewer = Viewer(box)
+    viewer.run("tmuxevolve start --attach")
+    viewer.see(r"\[demo\] 0:cpu0\*")
