@@ -60,8 +60,9 @@ def decode(kind: type, value: object) -> object:
 
 def format_size(size: float) -> str:
     """Return bytes for people: "642 MiB", "23.7 GiB"."""
-    for unit, digits in (("B", 0), ("KiB", 0), ("MiB", 0)):
-        if size < 1024 and round(size) < 1024:
+    for unit in ("B", "KiB", "MiB"):
+        if round(size) < 1024:
+            digits = 1 if unit != "B" and size < 10 else 0
             return f"{size:.{digits}f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB" if size < 1024 else f"{size / 1024:.1f} TiB"

@@ -57,6 +57,8 @@ def yolo(box: Box, python: Path, trainer: str) -> Iterator[Any]:
         "YOLO_AUTOINSTALL": "false",
         "YOLOv5_AUTOINSTALL": "false",
         "OMP_NUM_THREADS": 1,
+        # Newer torch warns about v7.0's autocast in the middle of the bar, at every batch.
+        "PYTHONWARNINGS": "ignore::FutureWarning",
     }
 
     def write(images: int, generations: int) -> None:

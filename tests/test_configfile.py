@@ -1,0 +1,310 @@
+"""sessions.yaml: what is taken, what is refused, and how it is said."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tmuxevolve import commandline, config, configfile
+from tmuxevolve.config import Session
+from tmuxevolve.errors import UsageError
+
+GOOD = """\
+default: demo
+sessions:
+  demo:
+    workdir: .
+    command: python train.py
+    results: runs/demo
+    gpus: {use: [0, "1:0", GPU-x], max_memory_used: 700MiB}
+    env: {OMP_NUM_THREADS: 1, WANDB_MODE: off, X: 1e3, Y: 010, Z: ''}
+    stagger: 3s
+    stop: {grace: 1m}
+"""
+ENVIRON = {"HOME": "/home/me", "DATA": "/data"}
+
+
+def load(folder: Path, text: str | bytes) -> Session:
+    path = folder / "sessions.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return configfile.load(path).session(None, ENVIRON)
+
+
+def refusal(folder: Path, text: str | bytes) -> str:
+    with pytest.raises(UsageError) as error:
+        load(folder, text)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    return message.removeprefix(str(folder / "sessions.yaml"))
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    session = load(tmp_path, GOOD)
+    assert session.name == "demo"
+    assert session.workdir == tmp_path
+    assert session.results == tmp_path / "runs" / "demo"
+    assert session.command == ("python", "train.py")
+    assert session.gpus.use == (0, "1:0", "GPU-x")
+    assert session.gpus.max_memory_used == 700 << 20
+    assert (session.stagger, session.stop.grace) == (3.0, 60.0)
+    assert session.env == {
+        "OMP_NUM_THREADS": "1",
+        "WANDB_MODE": "off",
+        "X": "1e3",
+        "Y": "010",
+        "Z": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("gpus:", "gpu:", ":7: sessions.demo.gpu: unknown key; did you mean 'gpus'?"),
+        (
+            "grace: 1m",
+            "grace: 1m, sgnal: SIGINT",
+            ":10: sessions.demo.stop.sgnal: unknown key; did you mean 'signal'?",
+        ),
+        (
+            "700MiB",
+            "lots",
+            ":7: sessions.demo.gpus.max_memory_used: 'lots': expected a size such as 500MiB or 20G",
+        ),
+        ("700MiB", "1, per_gpu: 99", ":7: sessions.demo.gpus.per_gpu: 99: expected int <= 16"),
+        ("[0, ", "[0.5, ", ":7: sessions.demo.gpus.use.0: 0.5: expected int | str, got float"),
+        ("3s", "soon", ":9: sessions.demo.stagger: 'soon': expected a duration such as 30s"),
+        ("3s", "-1", ":9: sessions.demo.stagger: -1: expected a duration"),
+        ("3s", "3s\n    stagger: 4s", ":10: sessions.demo.stagger: given twice, first on line 9"),
+        ("    results: runs/demo\n", "", ":3: sessions.demo: missing required field results"),
+        ("workdir: .", "workdir: /nope", ":4: sessions.demo.workdir: /nope: no such directory"),
+        ("workdir: .", "workdir: sessions.yaml", "sessions.yaml: not a directory"),
+        ("results: runs/demo", "results: sessions.yaml", "sessions.yaml: not a directory"),
+        ("results: runs/demo", "results: $NOPE/x", ":6: sessions.demo.results: $NOPE is not set"),
+        ("default: demo", "default: dmo", ":1: default: there is no session 'dmo'; did you mean"),
+        ("default: demo", "defualt: demo", ":1: defualt: unknown key; did you mean 'default'?"),
+        ("  demo:", "  de:mo:", "'de:mo' cannot be a session's name: tmux gives ':'"),
+        ("  demo:", "  de.mo:", "'de.mo' cannot be a session's name: tmux gives '.'"),
+        ("  demo:", "  '#{x}':", "'#{x}' cannot be a session's name"),
+        ("  demo:", "  1:", "1 cannot be a session's name: it is not a text"),
+        ("{OMP", "{CUDA_VISIBLE_DEVICES: 0, OMP", "CUDA_VISIBLE_DEVICES: tmuxevolve sets it"),
+        ("{OMP", "{A-B: 0, OMP", ":8: sessions.demo.env.A-B: 'A-B' cannot be a variable's name"),
+        ("{OMP", "{A: [1], OMP", ":8: sessions.demo.env: "),
+        ("python train.py", "''", ":5: sessions.demo.command: there is no command in it"),
+        ("python train.py", "python 'x", ":5: sessions.demo.command: cannot split it into words"),
+        (
+            "python train.py",
+            "cd x && python y",
+            ":5: sessions.demo.command: found '&&': there is no",
+        ),
+        ("python train.py", "python x | tee y", "found '|': there is no shell here"),
+        ("python train.py", "python x > log", "found '>': there is no shell here"),
+        ("python train.py", "python $(ls)", "found '$(': there is no shell here"),
+        ("python train.py", 'python "`ls`"', "found '`': there is no shell here"),
+        ("python train.py", "nohup python x", "leave out 'nohup': tmux keeps it running"),
+        ("python train.py", "python x &", "leave out the '&' at the end"),
+        ("python train.py", "A=1 python x", "put A under env: instead of before the command"),
+        ("python train.py", "python $NOPE", ":5: sessions.demo.command: $NOPE is not set"),
+        ("    results", "\tresults", ":6: not valid YAML: found a tab character"),
+        ("sessions:", "sessions: 3\nx:", "expected `sessions:` with a session under it"),
+        ("evolve", "evolve", ""),
+    ],
+)
+def test_mistakes_are_one_line_with_the_place(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    if old == new:
+        text = GOOD + "    evolve: {mode: coop}\n"
+        assert ":11: sessions.demo.evolve.mode: 'coop': invalid enum value" in refusal(
+            tmp_path, text
+        )
+    else:
+        assert message in refusal(tmp_path, GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected `sessions:`"),
+        (b"\x00\xff\xfe", "not a text file"),
+        (b"a: &a [*a]", "not valid YAML"),
+        (b"[" * 5000, "not valid YAML"),
+        (b"x: " + b"1" * (1 << 20), "larger than 1 MiB"),
+        (b"a: !!python/object:os.system {}", "not valid YAML: could not determine a constructor"),
+        (b"a: 2020-99-99", "not valid YAML"),
+        (b"sessions: {}", "there is no session in it"),
+    ],
+)
+def test_files_that_are_no_sessions_file(tmp_path: Path, content: bytes, message: str) -> None:
+    assert message in refusal(tmp_path, content)
+
+
+def test_alias_bombs_are_refused_before_they_unfold(tmp_path: Path) -> None:
+    levels = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
+    assert "more than 10000 values" in refusal(tmp_path, "\n".join(levels))
+
+
+def test_directories_and_fifos_are_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo"):
+        with pytest.raises(UsageError, match="not a regular file"):
+            configfile.load(path)
+
+
+def test_merge_keys_share_settings(tmp_path: Path) -> None:
+    text = (
+        "base: &base {command: echo, results: r, cpu_slots: 3}\n"
+        "sessions:\n  one: &one {command: echo, results: r, cpu_slots: 3}\n"
+        "  two: {<<: *one, cpu_slots: 5}\ndefault: two\n"
+    )
+    assert "base: unknown key" in refusal(tmp_path, text)
+    session = load(tmp_path, text.split("\n", 1)[1])
+    assert (session.cpu_slots, session.command) == (5, ("echo",))
+
+
+def test_sizes_and_paths_use_the_environment(tmp_path: Path) -> None:
+    text = GOOD.replace("runs/demo", "$DATA/${DATA}x").replace("Z: ''", "Z: ~/y")
+    session = load(tmp_path, text)
+    assert session.results == Path("/data/data") / "datax" or session.results == Path(
+        "/data//datax".replace("//", "/")
+    )
+    assert session.env["Z"] == "/home/me/y"
+
+
+def test_pasted_command(tmp_path: Path) -> None:
+    lines = ("|", "$TMUXEVOLVE_PYTHON train.py \\", "  --data ~/x.yaml \\", "  --a 'b c' \"\"")
+    command = "\n      ".join(lines)
+    session = load(tmp_path, GOOD.replace("python train.py", command))
+    assert session.command == (
+        sys.executable,
+        "train.py",
+        "--data",
+        "/home/me/x.yaml",
+        "--a",
+        "b c",
+        "",
+    )
+
+
+def test_a_list_is_taken_word_for_word(tmp_path: Path) -> None:
+    command = "['bash', '-c', 'echo $HOME && ~ | `x`']"
+    session = load(tmp_path, GOOD.replace("python train.py", command))
+    assert session.command == ("bash", "-c", "echo $HOME && ~ | `x`")
+
+
+PLAIN = st.text(st.characters(exclude_characters="\0$\\", exclude_categories=["Cs"]))
+
+
+@given(st.lists(PLAIN, min_size=1))
+@example(["a", "&&", "b"])
+@example(["it's", '"', "`", "a\nb"])
+def test_what_a_shell_would_quote_comes_back(words: list[str]) -> None:
+    if words[0] == "nohup" or commandline._ASSIGNMENT.match(words[0]):
+        return
+    assert commandline.split(shlex.join(words)) == tuple(words)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(
+    ["command", "results", "gpus", "env", "stop", "evolve", "stagger", "workdir"]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode(errors="replace")))
+def test_noise_is_refused_in_one_line(tmp_path: Path, noise: bytes) -> None:
+    refusal(tmp_path, noise)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.dictionaries(KEYS, JUNK, max_size=4))
+def test_any_values_are_taken_or_refused_in_one_line(tmp_path: Path, entry: dict[str, Any]) -> None:
+    base = {"command": "echo", "results": "r"}
+    text = yaml.safe_dump({"sessions": {"demo": {**base, **entry}}}, allow_unicode=True)
+    try:
+        session = load(tmp_path, text)
+    except UsageError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert session.command
+
+
+def test_lookup_order(tmp_path: Path) -> None:
+    cwd, home = tmp_path / "cwd", tmp_path / "home"
+    (home / ".config/tmuxevolve").mkdir(parents=True)
+    cwd.mkdir()
+    environ = {"HOME": str(home)}
+    with pytest.raises(UsageError, match=r"looked for .*cwd/sessions.yaml, .*\.config/tmuxevolve"):
+        configfile.find_file(None, environ, cwd)
+    places = [home / ".config/tmuxevolve/sessions.yaml", cwd / "sessions.yaml"]
+    for place in places:
+        place.write_text("")
+        assert configfile.find_file(None, environ, cwd) == place
+    (cwd / "mine.yaml").write_text("")
+    environ["TMUXEVOLVE_CONFIG"] = "mine.yaml"
+    assert configfile.find_file(None, environ, cwd) == cwd / "mine.yaml"
+    assert configfile.find_file(Path("sessions.yaml"), environ, cwd) == cwd / "sessions.yaml"
+    with pytest.raises(UsageError, match="no such file"):
+        configfile.find_file(Path("nope.yaml"), environ, cwd)
+
+
+@pytest.mark.parametrize(
+    ("text", "use"),
+    [
+        ("free", "free"),
+        ("all", "all"),
+        ("none", "none"),
+        ("0,2", (0, 2)),
+        ("1:0, GPU-x", ("1:0", "GPU-x")),
+    ],
+)
+def test_gpus_on_the_command_line(text: str, use: object) -> None:
+    assert config.parse_use(text) == use
+
+
+def test_gpus_on_the_command_line_refuses_holes() -> None:
+    with pytest.raises(UsageError, match="expected free, all, none, or GPUs such as 0,2"):
+        config.parse_use("0,,2")
+
+
+ROOT = Path(__file__).parents[1]
+FIELDS = [
+    *(f for f in config.SessionEntry.__struct_fields__),
+    *config.Evolve.__struct_fields__,
+    *config.GpuPolicy.__struct_fields__,
+    *config.StopPolicy.__struct_fields__,
+]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_key_is_in_the_shipped_file_and_in_the_reference(field: str) -> None:
+    shipped = (ROOT / "sessions.yaml").read_text().partition("  yolov5:\n")[2]
+    assert f"{field}:" in shipped
+    assert f"`{field}`" in (ROOT / "docs" / "sessions-yaml.md").read_text()
+
+
+def test_the_shipped_file_is_valid() -> None:
+    loaded = configfile.load(ROOT / "sessions.yaml")
+    assert list(loaded.sessions) == ["demo", "yolov5"]
+    assert loaded.session(None, ENVIRON).command[1:] == ("-m", "tmuxevolve.examples.tinydet")
+
+
+def test_json_schema_knows_every_key() -> None:
+    schema = config.json_schema()
+    assert set(schema["$defs"]["SessionEntry"]["properties"]) == set(
+        config.SessionEntry.__struct_fields__
+    )
