@@ -181,18 +181,14 @@ class Counter:
         """
         visit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            visit.connect(b"\0" + address.encode())
-            if _peer_uid(visit) != os.getuid():
-                raise TmuxEvolveError("another user answers in place of tmuxevolve start")
-            visit.sendall(worker.encode())
-            head, descriptors, _, _ = socket.recv_fds(
-                visit, _LENGTH.size, 1, socket.MSG_CMSG_CLOEXEC
-            )
-            order = _read_order(head, visit.makefile("rb"))
+            order, claim = _fetch(visit, address, worker)
         except (OSError, EOFError):
             visit.close()
             raise TmuxEvolveError("its `tmuxevolve start` was interrupted; run it again") from None
-        return cls(visit), order, Claim.adopt(descriptors[0]) if descriptors else None
+        except TmuxEvolveError:
+            visit.close()
+            raise
+        return cls(visit), order, claim
 
     def report(self, report: Report) -> None:
         """Tell ``start`` what became of this worker, once; it may be gone by now."""
@@ -200,11 +196,27 @@ class Counter:
             self._visit.sendall(msgspec.json.encode(report))
 
 
+def _fetch(visit: socket.socket, address: str, worker: str) -> tuple[Order, Claim | None]:
+    visit.connect(b"\0" + address.encode())
+    if _peer_uid(visit) != os.getuid():
+        raise TmuxEvolveError("another user answers in place of tmuxevolve start")
+    visit.sendall(worker.encode())
+    head, descriptors, _, _ = socket.recv_fds(visit, _LENGTH.size, 1)
+    claim = None
+    for descriptor in descriptors:
+        # recv_fds has no way to say close-on-exec; the trainer must not hold the claim.
+        os.set_inheritable(descriptor, False)
+        claim = Claim.adopt(descriptor)
+    with visit.makefile("rb") as stream:
+        return _read_order(head, stream), claim
+
+
 def _read_order(head: bytes, stream: BinaryIO) -> Order:
     if len(head) != _LENGTH.size:
         raise EOFError
-    payload = stream.read(_LENGTH.unpack(head)[0])
-    if len(payload) != _LENGTH.unpack(head)[0]:
+    (length,) = _LENGTH.unpack(head)
+    payload = stream.read(length)
+    if len(payload) != length:
         raise EOFError
     return msgspec.convert(json.loads(payload), Order, dec_hook=units.decode)
 

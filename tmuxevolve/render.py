@@ -148,12 +148,14 @@ def _how(result: Stopped) -> str:
 
 
 def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[str]:
-    header = ("WINDOW", "GPU", "PID", "STATE", "ELAPSED", "GPU MEM", "UTIL", "LAST LINE")
+    on_gpu = any(window.uuid for window in session.windows)
+    gpu_columns = ("GPU MEM", "UTIL") if on_gpu else ()
+    header = ("WINDOW", "GPU", "PID", "STATE", "ELAPSED", *gpu_columns, "LAST LINE")
     lines = [f"{session.session}: {_results(session)}"]
     if session.problem:
         lines.append(f"note: {session.problem}")
-    lines += table(header, map(_status_row, session.windows), width, colour=colour)
-    return lines
+    rows = (_status_row(window, on_gpu=on_gpu) for window in session.windows)
+    return lines + table(header, rows, width, colour=colour)
 
 
 def _results(session: SessionStatus) -> str:
@@ -164,18 +166,18 @@ def _results(session: SessionStatus) -> str:
     return f"{session.generations} {noun}{best}, results in {session.results}"
 
 
-def _status_row(window: WindowStatus) -> Sequence[str]:
+def _status_row(window: WindowStatus, *, on_gpu: bool) -> Sequence[str]:
     state = window.state.value
     if window.exit_status is not None:
         state += f" (exit {window.exit_status})"
+    memory = _memory(window.gpu_memory_used, window.gpu_memory_total)
     return (
         window.window,
         window.slot,
         str(window.pid or "-"),
         state,
         format_duration(window.elapsed),
-        _memory(window.gpu_memory_used, window.gpu_memory_total),
-        _percent(window.gpu_utilization),
+        *((memory, _percent(window.gpu_utilization)) if on_gpu else ()),
         window.reason or _squeeze(window.progress),
     )
 

@@ -1,0 +1,97 @@
+"""The module map, held: who may import whom, and what a command loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tmuxevolve"
+FILES = sorted(PACKAGE.rglob("*.py"))
+ADAPTERS = {"gpus", "nvml", "claims", "processes", "multiplexer", "trainers", "study"}
+ONLY = {
+    "libtmux": {"multiplexer/tmux.py"},
+    "pynvml": {"nvml.py"},
+    "click": {"cli.py", "completion.py"},
+    "psutil": {"processes.py", "nvml.py"},
+    "yaml": {"yamlfile.py", "examples/tinydet.py", "study/history.py"},
+}
+
+
+def imports(path: Path, *, at_import: bool = False) -> set[str]:
+    """Return the modules that a file names, tmuxevolve's own in full."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_import else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_each_foreign_thing_is_known_in_one_place(path: Path) -> None:
+    roots = {module.partition(".")[0] for module in imports(path)}
+    for library, places in ONLY.items():
+        assert library not in roots or name(path) in places, f"{library} in {name(path)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_data_flows_one_way(path: Path) -> None:
+    ours = {m.split(".")[1] for m in imports(path) if m.startswith("tmuxevolve.")}
+    layer = name(path).split("/")[0].removesuffix(".py")
+    if layer in {"cli", "completion", "__main__"}:
+        return
+    assert not ours & {"cli", "completion", "render"} or layer == "render"
+    if layer in ADAPTERS:
+        assert "session" not in ours, f"{name(path)} imports session"
+    if layer in {"errors", "units"}:
+        assert ours <= {"errors"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 320
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+            assert lines <= 40, f"{name(path)}: {node.name} has {lines} lines"
+
+
+HEAVY = {"libtmux", "pynvml", "psutil", "yaml", "msgspec", "argparse", "tqdm", "ctypes"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["start", "--help"], set()),
+    ],
+)
+def test_help_loads_nothing_heavy(arguments: list[str], allowed: set[str]) -> None:
+    code = (
+        "import sys; from tmuxevolve.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: print('\\n'.join(sys.modules))"
+    )
+    argv = [sys.executable, "-c", code, *arguments]
+    loaded = subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()
+    assert "click" in loaded
+    assert not HEAVY & set(loaded) - allowed
+
+
+def test_the_worker_loads_little() -> None:
+    code = "import sys, tmuxevolve.worker; print('\\n'.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {"libtmux", "click", "yaml", "pynvml", "psutil"} & set(loaded.stdout.split())
