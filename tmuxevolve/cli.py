@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tmuxevolve.multiplexer import Attach, Multiplexer
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SIGPIPE_STATUS = 141
 _STATUS_LINE = 1
 
 
@@ -46,8 +45,17 @@ class _Group(click.Group):
         except BrokenPipeError:
             # The reader has gone (`| head`): what is still buffered must not raise at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return _SIGPIPE_STATUS
+            return ExitStatus.FAILURE
         return int(status or ExitStatus.OK)
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    from tmuxevolve.units import Duration
+
+    try:
+        return None if value is None else Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
 
 
 def _file_option(command: F) -> F:
@@ -142,7 +150,7 @@ def start(
         click.echo(render.json(runs) if as_json else text)
         return prepared.exit_status
     result = core.start(prepared, mux, os.environ)
-    click.echo(render.json(result) if as_json else render.started(result))
+    click.echo(render.json(result) if as_json else render.started(result, _program()))
     if then_attach and result.exit_status == ExitStatus.OK:
         _become(attach(mux, result.session, None, os.environ))
     return result.exit_status
@@ -200,7 +208,9 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
 @click.argument("gpus", nargs=-1, shell_complete=completion.slot, metavar="[GPU]...")
 @_session_option
 @click.option("--all", "everything", is_flag=True, help="End every session.")
-@click.option("--grace", metavar="TIME", help="How long trainers may take, e.g. 30s.")
+@click.option(
+    "--grace", callback=_seconds, metavar="TIME", help="How long trainers may take, e.g. 30s."
+)
 @click.option("--now", is_flag=True, help="Kill at once (SIGKILL).")
 @_socket_option
 @_json_option
@@ -208,7 +218,7 @@ def stop(
     gpus: tuple[str, ...],
     session: str | None,
     everything: bool,
-    grace: str | None,
+    grace: float | None,
     now: bool,
     socket_name: str | None,
     as_json: bool,
@@ -226,11 +236,10 @@ def stop(
     """
     from tmuxevolve import render
     from tmuxevolve.session import stop as core
-    from tmuxevolve.units import Duration
 
     mux = _multiplexer(socket_name)
     windows = core.to_stop(mux.windows(), session, gpus, everything=everything)
-    override = core.StopOverride(Duration.parse(grace) if grace else None, now)
+    override = core.StopOverride(grace, now)
     ended = core.stop(mux, windows, override)
     if as_json:
         click.echo(render.json(ended))
@@ -284,6 +293,14 @@ def _become(attached: Attach) -> NoReturn:
     environ = {k: v for k, v in os.environ.items() if k not in attached.unset}
     sys.stdout.flush()
     os.execvpe(attached.argv[0], attached.argv, environ)  # noqa: S606
+
+
+def _program() -> str:
+    """Return what to type to run this program again: its name, if that finds it."""
+    import shutil
+
+    name = Path(sys.argv[0]).name
+    return name if shutil.which(name) == str(Path(sys.argv[0]).absolute()) else sys.argv[0]
 
 
 def _width() -> int | None:

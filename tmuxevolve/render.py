@@ -36,7 +36,7 @@ def json(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
-def started(result: Started) -> str:
+def started(result: Started, program: str) -> str:
     """Return what ``start`` did: a table, what was left alone, and what to type next."""
     lines = []
     if result.windows:
@@ -50,7 +50,7 @@ def started(result: Started) -> str:
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
     if result.windows:
-        lines += ["", _next_steps(result.windows[0])]
+        lines += ["", *_next_steps(result.windows[0], program)]
     return "\n".join(lines)
 
 
@@ -131,11 +131,12 @@ def _started_row(window: StartedWindow) -> Sequence[str]:
     return (window.window, window.slot, str(window.pid or "-"), state)
 
 
-def _next_steps(window: StartedWindow) -> str:
-    return (
-        f"see one: tmuxevolve attach {window.slot} (Ctrl-b d leaves it running)"
-        "   see all: tmuxevolve status   end: tmuxevolve stop"
-    )
+def _next_steps(window: StartedWindow, program: str) -> list[str]:
+    return [
+        f"{program} attach {window.slot}    look at one (Ctrl-b d leaves it running)",
+        f"{program} status    how far they all are",
+        f"{program} stop      end them all",
+    ]
 
 
 def _how(result: Stopped) -> str:
