@@ -165,8 +165,13 @@ WORDS = st.sampled_from(
         "x",
         "1:0",
         "=",
+        "#{pane_id}",
+        "a;b",
+        "$(id)",
+        "\n",
+        "é",
+        "0,1",
     ]
-    + ["#{pane_id}", "a;b", "$(id)", "\n", "é", "0,1"]
 ) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
 
 
