@@ -125,3 +125,25 @@ def test_waits_for_its_turn() -> None:
     poll(lambda: taken)
     waiter.join()
     taken[0].close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_claims_count_between_users() -> None:
+    name, nobody = uuid(), 65534
+    code = (
+        "import os, sys; from tmuxevolve import claims\n"
+        f"os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})\n"
+        f"claim = claims.take({name!r}); print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert answer(other) == "held"
+        with pytest.raises(claims.ClaimedError) as refused:
+            claims.take(name)
+        assert refused.value.holders == (claims.Holder(name, 1, nobody),)
+    finally:
+        other.kill()
+        other.communicate()
+    claims.take(name).close()

@@ -147,32 +147,11 @@ def test_colour_only_on_a_terminal_that_wants_it(box: Box) -> None:
     assert "\x1b[32mrunning" not in box.tmux("capture-pane", "-ept", "=me:", socket="viewer")
 
 
-WORDS = st.sampled_from(
-    [
-        "start",
-        "status",
-        "stop",
-        "attach",
-        "gpus",
-        "-s",
-        "--gpus",
-        "--json",
-        "--dry-run",
-        "-f",
-        "--grace",
-        "--all",
-        "-L",
-        "x",
-        "1:0",
-        "=",
-        "#{pane_id}",
-        "a;b",
-        "$(id)",
-        "\n",
-        "é",
-        "0,1",
-    ]
-) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
+VERBS = ["start", "status", "stop", "attach", "gpus"]
+OPTIONS = ["-s", "-f", "-L", "--gpus", "--json", "--dry-run", "--grace", "--all", "--now"]
+HOSTILE = ["", "1:0", "0,1", "=", "#{pane_id}", "a;b", "$(id)", "\n", "é", "%1", "-"]
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=10)
+WORDS = st.sampled_from([*VERBS, *OPTIONS, *HOSTILE]) | TEXT
 
 
 @settings(

@@ -169,7 +169,7 @@ def test_a_second_worker_may_join_ours_on_a_shared_gpu(box: Box, stub: NvmlStub)
 def test_the_worker_looks_again_under_its_claim(box: Box, stub: NvmlStub, busy_pid: int) -> None:
     """Between start's look and the trainer's start somebody takes the GPU."""
     stub.write([f"gpu uuid={stub.uuids[0]}", f"gpu uuid={stub.uuids[1]}"])
-    gpu_session(box, stagger="1s")
+    gpu_session(box, stagger="5s")
     assert box.cli("start").returncode == 0
     stub.write(
         [f"gpu uuid={stub.uuids[0]}", f"gpu uuid={stub.uuids[1]} used=auto procs={busy_pid}:900"]
@@ -182,7 +182,7 @@ def test_the_worker_looks_again_under_its_claim(box: Box, stub: NvmlStub, busy_p
 
 def test_index_is_resolved_from_the_uuid_at_the_last_moment(box: Box, stub: NvmlStub) -> None:
     stub.write([f"gpu uuid={stub.uuids[0]}", f"gpu uuid={stub.uuids[1]}"])
-    gpu_session(box, stagger="1s")
+    gpu_session(box, stagger="5s")
     assert box.cli("start").returncode == 0
     # A GPU before it is gone: the second GPU is number 0 now.
     stub.write([f"gpu uuid={stub.uuids[1]}"])
@@ -261,7 +261,7 @@ def test_twenty_starts_at_once_put_one_worker_on_each_gpu(box: Box, stub: NvmlSt
     with ThreadPoolExecutor(20) as pool:
         runs = list(pool.map(lambda i: box.cli("start", f"s{i % 10}"), range(20)))
     assert not [run.stderr for run in runs if run.stderr]
-    assert {run.returncode for run in runs} <= {0, 1, 3}
+    assert {run.returncode for run in runs} <= {0, 3}
     owners = {u: len(h) for u, h in claims.held().items() if u in stub.uuids}
     assert owners == dict.fromkeys(stub.uuids, 1)
     windows = [w for s in box.json("status") for w in s["windows"] if w["state"] == "running"]

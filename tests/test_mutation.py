@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmuxevolve.study.history import Generation
@@ -29,6 +29,7 @@ def hyps(draw: st.DrawFn) -> dict[str, float]:
     return found
 
 
+@settings(deadline=None)
 @given(hyps(), SEEDS)
 def test_a_child_is_within_bounds_rounded_and_not_its_parent(
     parent: dict[str, float], seed: int
@@ -41,6 +42,7 @@ def test_a_child_is_within_bounds_rounded_and_not_its_parent(
         assert value == round(value, 5)
 
 
+@settings(deadline=None)
 @given(hyps(), SEEDS)
 def test_hyps_without_gain_or_bounds_stay(parent: dict[str, float], seed: int) -> None:
     parent = {**parent, "fliplr": 0.5, "iou_t": 0.9, "mine": 12.3456789}

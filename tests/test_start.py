@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -267,3 +268,24 @@ def test_an_interrupted_start_leaves_a_window_that_says_so(box: Box) -> None:
     poll(lambda: "run it again" in box.tmux("capture-pane", "-pt", "=demo:0"))
     assert box.cli("start").returncode == 0
     assert box.status()["cpu0"]["state"] == "running"
+
+
+def test_two_starts_of_one_session_at_once_open_each_window_once(box: Box) -> None:
+    box.session(cpu_slots=4)
+    with ThreadPoolExecutor(6) as pool:
+        runs = list(pool.map(lambda _: box.cli("start"), range(6)))
+    assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 6
+    windows = box.status()
+    assert [w["state"] for w in windows.values()] == ["running"] * 4
+    assert len(box.tmux("list-panes", "-a").splitlines()) == 4
+
+
+def test_a_window_of_the_users_at_that_index(box: Box) -> None:
+    box.session()
+    box.cli("start")
+    box.cli("stop", "1")
+    box.tmux("new-window", "-d", "-t", "=demo:1", "sleep", "1000")
+    done = box.cli("start")
+    assert done.returncode == 1
+    assert "cpu1    cpu1  -    failed: its window index is in use by another window" in done.stdout
+    assert sorted(box.status()) == ["cpu0"]

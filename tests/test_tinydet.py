@@ -17,12 +17,20 @@ from random import Random
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import poll
 
 from tmuxevolve.examples import tinydet
-from tmuxevolve.examples.tinydet_data import SIZE, Box, Example, augment, generate
+from tmuxevolve.examples.tinydet_data import (
+    SIZE,
+    Box,
+    Example,
+    augment,
+    generate,
+    training_images,
+    validation_images,
+)
 from tmuxevolve.examples.tinydet_metrics import IOU_THRESHOLDS, Detection, Scores, score
 from tmuxevolve.examples.tinydet_model import Detector, Gains, Loss, Prediction, Rates, loss_of
 from tmuxevolve.examples.tinydet_train import HYPS, Schedule, Settings, train
@@ -74,11 +82,14 @@ def test_images_come_back_and_validation_sees_none_of_the_training() -> None:
     before = generate(20, 1)
     generate.cache_clear()
     assert generate(20, 1) == before
-    assert not set(generate(100, 1)) & set(generate(100, 2))
-    assert {image.box is None for image in generate(100, 1)} == {True, False}
+    assert not set(training_images()) & set(validation_images())
+    assert {image.box is None for image in validation_images()} == {True, False}
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0, 1))
+# So small that it falls between the pixels.
+@example(seed=17442, scale=0.875, translate=0.5, flip=0.0)
 def test_augmented_boxes_stay_on_their_objects(
     seed: int, scale: float, translate: float, flip: float
 ) -> None:
@@ -140,6 +151,7 @@ DETECTIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(DETECTIONS)
 def test_scores_equal_their_definition(detections: list[Detection]) -> None:
     objects = sum(detection.iou > 0 for detection in detections) + 1
@@ -250,7 +262,7 @@ def test_without_warmup_the_first_step_is_a_full_one() -> None:
 
 
 def test_training_learns() -> None:
-    images = generate(300, 2)
+    images = validation_images()
     untrained = Detector(Random(0))
     said = [untrained.predict(image.pixels) for image in images]
     ious = [p.box.iou(i.box) if i.box else 0.0 for p, i in zip(said, images, strict=True)]
@@ -310,7 +322,9 @@ def test_wrong_options_exit_2(args: tuple[str, ...], capsys: pytest.CaptureFixtu
     assert "error:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["lr0: 0.1\n", "- a\n", "lr0: x\n", "", ": : :\n", None])
+@pytest.mark.parametrize(
+    "text", ["lr0: 0.1\n", "- a\n", "lr0: x\n", "lr0: .nan\n", "", ": : :\n", None]
+)
 def test_a_bad_hyp_file_is_one_line_and_exit_2(
     text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,7 +332,9 @@ def test_a_bad_hyp_file_is_one_line_and_exit_2(
     if text is not None:
         file.write_text(text)
     assert tinydet.main(["--hyp", str(file), "--project", str(tmp_path / "out")]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert ("lacks" in err) is (text == "lr0: 0.1\n")
     assert not (tmp_path / "out").exists()
 
 
@@ -373,6 +389,17 @@ def test_workers_that_join_share_one_evolution_and_train_no_hyps_twice(tmp_path:
     )
     assert all("finished 2 generations, results saved to out/search" in text for text in texts)
     assert tinydet.load_hyp(directory / "hyp_evolve.yaml") == found.best.hyp
+
+
+def test_workers_with_one_parent_and_one_seed_draw_different_children(tmp_path: Path) -> None:
+    directory = tmp_path / "runs/evolve/exp"
+    directory.mkdir(parents=True)
+    history.append(directory / "evolve.csv", (0.5,) * 7, hyp())
+    workers = [start(tmp_path, "--epochs", "1", "--evolve", "1", "--resume") for _ in range(2)]
+    for worker in workers:
+        worker.communicate(timeout=60)
+    _, one, other = history.read(directory / "evolve.csv").generations
+    assert one.hyp != other.hyp
 
 
 def test_workers_that_do_not_join_get_directories_of_their_own(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ from tmuxevolve.units import Duration, Size, format_duration, format_size
         ("1T", 1 << 40),
         ("12", 12),
         ("12B", 12),
+        ("1.5 TB", 1_500_000_000_000),
+        # More digits than a float holds.
+        ("9007199254740993", 9007199254740993),
         (7, 7),
     ],
 )
@@ -32,6 +35,18 @@ def test_sizes(text: object, size: int) -> None:
 def test_no_sizes(text: object) -> None:
     with pytest.raises(ValueError, match="expected a size"):
         Size.parse(text)
+
+
+@pytest.mark.parametrize("text", ["5i", "5ib", "9" * 400 + "G", 10**400, "9999999999T"])
+def test_sizes_that_are_no_sizes_or_beyond_all_memory(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a size"):
+        Size.parse(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, 10**400, 1e308, "4000d", float("nan")])
+def test_durations_beyond_what_can_be_waited_for(text: object) -> None:
+    with pytest.raises(ValueError, match="1h30m, ten years at most"):
+        Duration.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +75,13 @@ def test_no_durations(text: object) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (642 << 20, "642 MiB"), (int(23.7 * 2**30), "23.7 GiB")],
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        ((1 << 40) - 1, "1.0 TiB"),
+        (642 << 20, "642 MiB"),
+        (int(23.7 * 2**30), "23.7 GiB"),
+    ],
 )
 def test_sizes_for_people(size: int, text: str) -> None:
     assert format_size(size) == text
@@ -77,6 +98,12 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 @given(st.integers(0, 1 << 45))
 def test_a_printed_size_reads_back_close(size: int) -> None:
     assert Size.parse(format_size(size)) == pytest.approx(size, rel=0.06, abs=1)
+
+
+@given(st.integers(0, 10**8))
+def test_a_printed_duration_reads_back_to_its_last_unit(seconds: int) -> None:
+    lost = seconds - Duration.parse(format_duration(seconds))
+    assert 0 <= lost < (3600 if seconds >= 86_400 else 60 if seconds >= 3600 else 1)
 
 
 @given(st.text())

@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
-_CONTINUATION = re.compile(r"\\[ \t]*\r?\n")
-_SUBSTITUTION = re.compile(r"`|\$\(")
-_QUOTED = re.compile(r"""'[^']*'|"((?:\\.|[^"\\])*)"|\\.""", re.DOTALL)
 _OPERATOR = re.compile(r"&&|\|\||\$\(|[();<>|&`]")
+_SUBSTITUTION = re.compile(r"`|\$\(")
+_COMMENT = re.compile(r"(?<!\S)#")
+# A backslash and a blank where a word would begin: a line's end that YAML has folded into a blank.
+_PIECE = re.compile(
+    r"""(?P<single>'[^']*')
+    | (?P<double>"(?:\\.|[^"\\])*")
+    | (?P<joined>\\\r?\n)
+    | (?P<folded>\\[ \t]+\r?\n|(?<!\S)\\[ \t]+)
+    | (?P<escape>\\.)""",
+    re.DOTALL | re.VERBOSE,
+)
+_JOINTS = {"joined": "", "folded": " "}
+_ESCAPE = re.compile(r"\\(?:\r?\n|.)", re.DOTALL)
+# What shlex leaves undone, within double quotes above all.
+_ESCAPES = {"\\\n": "", "\\\r\n": "", "\\$": "$$", "\\`": "`"}
+_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+_VARIABLE = re.compile(rf"\$(?:(\$)|({_NAME})|\{{({_NAME})\}}|(\{{[^}}]*\}}?|[0-9]))")
 _NO_SHELL = (
     "there is no shell here: give one program with its arguments,"
     ' or a list such as ["bash", "-c", "..."]'
@@ -18,41 +31,70 @@ _NO_SHELL = (
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Split a pasted command into words. Raises ValueError, whose text says what to do instead."""
+    """Split a pasted command into words for ``expand``: a quoted ``$`` comes out as ``$$``.
+
+    Raises ValueError, whose text says what to do instead.
+    """
     import shlex
 
-    joined = _CONTINUATION.sub(" ", text)
     try:
-        words = shlex.split(joined)
+        words = shlex.split(_PIECE.sub(_for_shlex, text))
     except ValueError as error:
         raise ValueError(f"cannot split it into words: {str(error).lower()}") from None
-    bare = _QUOTED.sub(_without_quotes, joined).strip()
     if words and words[0] == "nohup":
         raise ValueError("leave out 'nohup': tmux keeps it running")
-    if bare.endswith("&") and not bare.endswith("&&"):
-        raise ValueError("leave out the '&' at the end: tmux keeps it running")
-    operator = _OPERATOR.search(bare)
-    if operator:
-        raise ValueError(f"found {operator[0]!r}: {_NO_SHELL}")
+    _refuse_shell(_PIECE.sub(_bare, text).strip())
     assignment = _ASSIGNMENT.match(words[0]) if words else None
     if assignment:
         raise ValueError(f"put {assignment[1]} under env: instead of before the command")
     return tuple(words)
 
 
-def _without_quotes(quoted: re.Match[str]) -> str:
-    """Keep of a quoted part only what a shell would still act on within double quotes."""
-    return " ".join(_SUBSTITUTION.findall(quoted[1] or "")) or "_"
-
-
 def expand(word: str, variables: Mapping[str, str]) -> str:
-    """Replace a leading ``~`` and ``$NAME``, ``${NAME}``. Raises ValueError for unknown names."""
+    """Replace a leading ``~/``, ``$NAME`` and ``${NAME}``; ``$$`` is a plain ``$``.
+
+    Raises ValueError for a variable that is not set, and for what only a shell could fill in.
+    """
 
     def value(match: re.Match[str]) -> str:
-        name = match[1] or match[2]
-        if name not in variables:
-            raise ValueError(f"${name} is not set")
-        return variables[name]
+        dollar, short, long, other = match.groups()
+        if other:
+            raise ValueError(f"${other}: only $NAME and ${{NAME}} are known; $$ is a plain $")
+        return dollar or _value(short or long, variables)
 
-    home = variables.get("HOME", "~") if word == "~" or word.startswith("~/") else ""
-    return home + _VARIABLE.sub(value, word[1:] if home else word)
+    if word == "~" or word.startswith("~/"):
+        return _value("HOME", variables) + _VARIABLE.sub(value, word[1:])
+    return _VARIABLE.sub(value, word)
+
+
+def _value(name: str, variables: Mapping[str, str]) -> str:
+    if name not in variables:
+        raise ValueError(f"${name} is not set")
+    return variables[name]
+
+
+def _for_shlex(match: re.Match[str]) -> str:
+    piece, kind = match[0], match.lastgroup
+    if kind == "single":
+        return piece.replace("$", "$$")
+    if kind == "double":
+        return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[0], escape[0]), piece)
+    return _JOINTS.get(kind or "", _ESCAPES.get(piece, piece))
+
+
+def _bare(match: re.Match[str]) -> str:
+    """Keep of a quoted part only what a shell would still act on within double quotes."""
+    piece, kind = match[0], match.lastgroup
+    if kind == "double":
+        return " ".join(_SUBSTITUTION.findall(_ESCAPE.sub("", piece))) or "_"
+    return _JOINTS.get(kind or "", "_")
+
+
+def _refuse_shell(bare: str) -> None:
+    if bare.endswith("&") and not bare.endswith("&&"):
+        raise ValueError("leave out the '&' at the end: tmux keeps it running")
+    operator = _OPERATOR.search(bare)
+    if operator:
+        raise ValueError(f"found {operator[0]!r}: {_NO_SHELL}")
+    if _COMMENT.search(bare):
+        raise ValueError("found '#': a comment cannot be in it; quote the '#' if it is none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,10 @@ from tmuxevolve.errors import UsageError
 from tmuxevolve.units import Duration, Size
 
 FILE_NAME = "sessions.yaml"
+# An index, MIG instance 0 of GPU 1 as "1:0", or a UUID or its beginning. Five digits: an int, fast.
+_GPU_NAME = r"^([0-9]{1,5}(:[0-9]{1,5})?|(GPU|MIG)-[^\s,]+)$"
+_Use = Literal["free", "all", "none"]
+_GpuName = Annotated[int, msgspec.Meta(ge=0)] | Annotated[str, msgspec.Meta(pattern=_GPU_NAME)]
 
 
 class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,7 +28,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which GPUs get a worker. Memory in bytes, utilisation in percent."""
 
-    use: Literal["free", "all", "none"] | tuple[int | str, ...] = "free"
+    use: _Use | Annotated[tuple[_GpuName, ...], msgspec.Meta(min_length=1)] = "free"
     max_memory_used: Size = msgspec.field(default_factory=lambda: Size(500 << 20))
     max_utilization: Annotated[int, msgspec.Meta(ge=0, le=100)] | None = None
     min_free_memory: Size | None = None
@@ -71,12 +76,12 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop: StopPolicy
 
 
-def parse_use(text: str) -> Literal["free", "all", "none"] | tuple[int | str, ...]:
+def parse_use(text: str) -> _Use | tuple[int | str, ...]:
     """Read ``--gpus``: free, all, none, or GPUs by index, MIG "1:0" or UUID."""
     if text in {"free", "all", "none"}:
         return text  # type: ignore[return-value]
     names = tuple(part.strip() for part in text.split(","))
-    if not all(names):
+    if not all(re.fullmatch(_GPU_NAME, name) for name in names):
         raise UsageError(f"--gpus {text!r}: expected free, all, none, or GPUs such as 0,2")
     return tuple(int(name) if name.isdecimal() else name for name in names)
 

@@ -132,11 +132,13 @@ def _started_row(window: StartedWindow) -> Sequence[str]:
 
 
 def _next_steps(window: StartedWindow, program: str) -> list[str]:
-    return [
-        f"{program} attach {window.slot}    look at one (Ctrl-b d leaves it running)",
-        f"{program} status    how far they all are",
-        f"{program} stop      end them all",
-    ]
+    steps = {
+        f"attach {window.slot}": "look at one (Ctrl-b d leaves it running)",
+        "status": "how far they all are",
+        "stop": "end them all",
+    }
+    width = max(map(len, steps))
+    return [f"{program} {verb:{width}}  # {what}" for verb, what in steps.items()]
 
 
 def _how(result: Stopped) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)(ms|s|m|h|d))", re.IGNORECASE)
+# Twenty digits are more than any value here has, and few enough for int() and float().
+_NUMBER = r"([0-9]{1,20}(?:\.[0-9]{1,20})?)"
+_SIZE = re.compile(rf"{_NUMBER}\s*(?:([kmgt])(i?b?)|b)?", re.IGNORECASE)
+_DURATION = re.compile(rf"{_NUMBER}(ms|s|m|h|d)", re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_LARGEST = 2**63 - 1
+# time.sleep() and its like raise OverflowError for what they cannot count in nanoseconds.
+_LONGEST = 10 * 365 * 86_400.0
 
 
 class Size(int):
@@ -16,15 +21,11 @@ class Size(int):
     @classmethod
     def parse(cls, value: object) -> Size:
         """Read a size; a plain number is bytes. Raises ValueError."""
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return cls(value)
-        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-        if not match:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        size = value if number else _parse_bytes(value)
+        if not isinstance(size, int) or not 0 <= size <= _LARGEST:
             raise ValueError("expected a size such as 500MiB or 20G")
-        number, prefix, suffix = match.groups()
-        base = 1000 if prefix and suffix.lower() == "b" else 1024
-        power = " kmgt".index(prefix.lower()) if prefix else 0
-        return cls(float(number) * base**power)
+        return cls(size)
 
 
 class Duration(float):
@@ -33,12 +34,10 @@ class Duration(float):
     @classmethod
     def parse(cls, value: object) -> Duration:
         """Read a duration; a plain number is seconds. Raises ValueError."""
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            seconds = float(value)
-        else:
-            seconds = _parse_seconds(value)
-        if not math.isfinite(seconds) or seconds < 0:
-            raise ValueError("expected a duration such as 30s, 2m or 1h30m")
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        seconds = value if number else _parse_seconds(value)
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds <= _LONGEST:
+            raise ValueError("expected a duration such as 30s, 2m or 1h30m, ten years at most")
         return cls(seconds)
 
 
@@ -65,7 +64,7 @@ def format_size(size: float) -> str:
             digits = 1 if unit != "B" and size < 10 else 0
             return f"{size:.{digits}f} {unit}"
         size /= 1024
-    return f"{size:.1f} GiB" if size < 1024 else f"{size / 1024:.1f} TiB"
+    return f"{size:.1f} GiB" if round(size, 1) < 1024 else f"{size / 1024:.1f} TiB"
 
 
 def format_duration(seconds: float) -> str:
@@ -81,9 +80,21 @@ def format_duration(seconds: float) -> str:
     return f"{minutes}m{s:02}s" if minutes else f"{s}s"
 
 
+def _parse_bytes(value: object) -> int | None:
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match:
+        return None
+    number, prefix, suffix = match.groups()
+    base = 1000 if prefix and suffix.lower() == "b" else 1024
+    power = " kmgt".index(prefix.lower()) if prefix else 0
+    # Whole numbers throughout: a float has 53 bits, and a plain number of bytes must stay itself.
+    whole, _, fraction = number.partition(".")
+    return int(int(whole + fraction) * base**power // 10 ** len(fraction))
+
+
 def _parse_seconds(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(_NUMBER, text):
         return float(text)
     if not re.fullmatch(f"(?:{_DURATION.pattern})+", text, re.IGNORECASE):
         return math.nan

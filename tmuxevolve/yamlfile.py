@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 _MAX_BYTES = 1 << 20
 # An alias is one node however often it is used: what counts is the size written out in full.
 _MAX_NODES = 10_000
+# libyaml composes nested nodes by recursion in C: some 30,000 levels end the process by SIGSEGV.
+_MAX_DEPTH = 50
+_TAG = "tag:yaml.org,2002:"
 
 KeyPath = tuple[str, ...]
 
@@ -44,18 +48,18 @@ def load(path: Path) -> Document:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     text = _read(path)
+    walk = _Walk(path)
     try:
+        _refuse_large(path, yaml.parse(text, loader))
         node = yaml.compose(text, loader)
-        walk = _Walk(path)
-        if node is not None:
-            walk.visit(node, ())
-        data = yaml.load(text, loader)  # noqa: S506  (a safe loader)
+        data = None if node is None else walk.data(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
         raise UsageError(one_line(f"{path}{where}: not valid YAML: {error.problem}")) from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(one_line(f"{path}: not valid YAML: {error}")) from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UsageError(one_line(f"{path}:{line}: not valid YAML: {error.reason}")) from None
     return Document(path, data, walk.lines, walk.texts)
 
 
@@ -78,49 +82,106 @@ def _read(path: Path) -> str:
         raise UsageError(f"{path}: not a text file in UTF-8") from None
 
 
+def _refuse_large(path: Path, events: Iterable[yaml.Event]) -> None:
+    """Refuse deep nesting, and very many values, before any node is made of them."""
+    from yaml import CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+    depth = nodes = 0
+    for event in events:
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        nodes += isinstance(event, NodeEvent)
+        if depth > _MAX_DEPTH:
+            raise _too_deep(path, event)
+        # A key is a node too.
+        if nodes > 2 * _MAX_NODES:
+            raise _too_many(path)
+
+
+def _too_deep(path: Path, place: Any) -> UsageError:
+    line = place.start_mark.line + 1
+    return UsageError(f"{path}:{line}: not valid YAML: nested deeper than {_MAX_DEPTH} levels")
+
+
+def _too_many(path: Path) -> UsageError:
+    return UsageError(f"{path}: more than {_MAX_NODES} values, aliases written out")
+
+
 class _Walk:
     """Visits every node once per use: counts them, finds duplicate keys, notes lines."""
 
     def __init__(self, path: Path) -> None:
+        from yaml.constructor import SafeConstructor
+
         self.lines: dict[KeyPath, int] = {}
         self.texts: dict[KeyPath, str] = {}
         self._path = path
         self._nodes = 0
+        self._constructor = SafeConstructor()
 
-    def visit(self, node: yaml.Node, keys: KeyPath) -> None:
-        from yaml import MappingNode, SequenceNode
+    def data(self, node: yaml.Node) -> Any:
+        """Return what the document holds; only a whole walk shows that it may be made."""
+        from yaml.constructor import SafeConstructor
+
+        self._visit(node, (), 1)
+        # A new one: the walk's remembers scalars as they were before they were made text.
+        return SafeConstructor().construct_document(node)
+
+    def _visit(self, node: yaml.Node, keys: KeyPath, depth: int) -> None:
+        from yaml import MappingNode, ScalarNode, SequenceNode
 
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise UsageError(f"{self._path}: more than {_MAX_NODES} values, aliases written out")
+            raise _too_many(self._path)
+        # Once more: an alias nests what it stands for, and may stand for itself.
+        if depth > _MAX_DEPTH:
+            raise _too_deep(self._path, node)
         if isinstance(node, MappingNode):
-            self._mapping(node, keys)
+            self._mapping(node, keys, depth)
         elif isinstance(node, SequenceNode):
             for number, item in enumerate(node.value):
                 self.lines.setdefault((*keys, str(number)), item.start_mark.line + 1)
-                self.visit(item, (*keys, str(number)))
-        else:
-            self.texts.setdefault(keys, str(node.value))
+                self._visit(item, (*keys, str(number)), depth + 1)
+        elif isinstance(node, ScalarNode):
+            self.texts.setdefault(keys, self._scalar(node, keys))
 
-    def _mapping(self, node: yaml.MappingNode, keys: KeyPath) -> None:
+    def _mapping(self, node: yaml.MappingNode, keys: KeyPath, depth: int) -> None:
         seen: dict[str, int] = {}
         merged = []
         for key, value in node.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == f"{_TAG}merge":
                 merged.append(value)
                 continue
+            name, line = self._scalar(key, keys), key.start_mark.line + 1
             if name in seen:
-                where = ".".join((*keys, name))
-                raise UsageError(
-                    one_line(
-                        f"{self._path}:{line}: {where}: given twice, first on line {seen[name]}"
-                    )
-                )
+                what = f"given twice, first on line {seen[name]}"
+                raise self._error(key, (*keys, name), what)
             seen[name] = line
             self.lines.setdefault((*keys, name), line)
-            self.visit(value, (*keys, name))
+            self._visit(value, (*keys, name), depth + 1)
         # After the mapping's own keys, which win over merged ones.
         for value in merged:
             for part in value.value if value.id == "sequence" else [value]:
-                self.visit(part, keys)
+                self._visit(part, keys, depth + 1)
+
+    def _scalar(self, node: yaml.Node, keys: KeyPath) -> str:
+        """Return a scalar's text; let those be text that YAML 1.1 reads as nobody means them."""
+        text = node.value
+        if not isinstance(text, str):
+            raise self._error(node, keys, "not valid YAML: a key cannot be a list or a mapping")
+        if "\0" in text:
+            raise self._error(node, keys, "a NUL byte cannot be in it")
+        try:
+            text.encode()
+            self._constructor.construct_object(node)
+        except (ValueError, ArithmeticError, LookupError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            raise self._error(node, keys, f"not valid YAML: {text[:40]!r} is no {kind}") from None
+        # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60.
+        sexagesimal = ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}
+        if sexagesimal or node.tag == f"{_TAG}timestamp":
+            node.tag = f"{_TAG}str"
+        return text
+
+    def _error(self, node: yaml.Node, keys: KeyPath, what: str) -> UsageError:
+        where = f"{'.'.join(keys)}: " if keys else ""
+        return UsageError(one_line(f"{self._path}:{node.start_mark.line + 1}: {where}{what}"))

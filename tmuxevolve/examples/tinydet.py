@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -101,7 +102,7 @@ def load_hyp(path: Path) -> dict[str, float]:
 
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        hyp = {str(name): float(value) for name, value in read.items()}
+        hyp = {str(name): _finite(value) for name, value in read.items()}
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):
@@ -110,6 +111,13 @@ def load_hyp(path: Path) -> dict[str, float]:
     if missing:
         raise UsageError(f"{path} lacks {', '.join(missing)}")
     return mutation.constrain(hyp, mutation.META)
+
+
+def _finite(value: str | float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def results_directory(project: Path, name: str, *, exist_ok: bool) -> Path:
@@ -190,6 +198,7 @@ def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        # Another has it, or this file system locks no directories: then nobody trains the base.
         return False
     return True
 

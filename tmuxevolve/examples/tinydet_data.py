@@ -9,6 +9,7 @@ from random import Random
 
 SIZE = 10
 
+_TRAINING, _VALIDATION = 768, 300
 _NOISE = 0.08
 _EMPTY = 0.2
 _SMALLEST, _LARGEST = 4, 8
@@ -50,6 +51,16 @@ class Example:
 
     pixels: tuple[float, ...]
     box: Box | None
+
+
+def training_images() -> tuple[Example, ...]:
+    """Return the images to learn from."""
+    return generate(_TRAINING, seed=1)
+
+
+def validation_images() -> tuple[Example, ...]:
+    """Return other images, to be scored on."""
+    return generate(_VALIDATION, seed=2)
 
 
 @cache
@@ -113,7 +124,9 @@ def _moved(box: Box, across: _Axis, down: _Axis) -> Box | None:
     top, bottom = down.place(box.top, box.bottom)
     whole = Box(left, top, right, bottom)
     seen = Box(max(left, 0.0), max(top, 0.0), min(right, SIZE), min(bottom, SIZE))
-    return seen if seen.area >= _LEAST_VISIBLE * whole.area else None
+    # What is less than a pixel wide may fall between the pixels and not be seen at all.
+    shows = min(seen.right - seen.left, seen.bottom - seen.top) > 1
+    return seen if shows and seen.area >= _LEAST_VISIBLE * whole.area else None
 
 
 def _generate(rng: Random) -> Example:

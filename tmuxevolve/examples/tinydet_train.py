@@ -10,7 +10,13 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from tmuxevolve.examples.tinydet_data import SIZE, Example, augment, generate
+from tmuxevolve.examples.tinydet_data import (
+    SIZE,
+    Example,
+    augment,
+    training_images,
+    validation_images,
+)
 from tmuxevolve.examples.tinydet_metrics import Detection, Scores, score
 from tmuxevolve.examples.tinydet_model import Detector, Gains, Loss, Rates, loss_of
 
@@ -33,8 +39,6 @@ HYPS = (
 )
 """The hyps a training needs."""
 
-_TRAIN_IMAGES, _TRAIN_SEED = 768, 1
-_VAL_IMAGES, _VAL_SEED = 300, 2
 _BAR = "{l_bar}{bar:10}{r_bar}"
 _TRAIN_COLUMNS = ("Epoch", "box_loss", "obj_loss", "Instances", "Size")
 _VAL_COLUMNS = ("Class", "Images", "Instances", "P", "R", "mAP50", "mAP50-95")
@@ -102,7 +106,7 @@ def train(hyp: Mapping[str, float], settings: Settings) -> Iterator[Epoch]:
     rng = Random(settings.seed)
     model = Detector(rng)
     gains = Gains(hyp["box"], hyp["obj"], hyp["obj_pw"])
-    batches = -(-_TRAIN_IMAGES // settings.batch_size)
+    batches = -(-len(training_images()) // settings.batch_size)
     schedule = Schedule(hyp, settings.epochs, batches)
     for number in range(settings.epochs):
         run = _Run(model, gains, schedule, rng, number)
@@ -126,7 +130,7 @@ class _Run:
 
     def epoch(self, batch_size: int) -> Loss:
         """Learn from all images and return the mean loss."""
-        images = list(generate(_TRAIN_IMAGES, _TRAIN_SEED))
+        images = list(training_images())
         self.rng.shuffle(images)
         total = Loss()
         say("\n" + _cells(_TRAIN_COLUMNS))
@@ -154,7 +158,7 @@ class _Run:
 
 def _validate(model: Detector, gains: Gains) -> tuple[Scores, Loss]:
     """Score the model on images it never learns from."""
-    images = generate(_VAL_IMAGES, _VAL_SEED)
+    images = validation_images()
     total, detections = Loss(), []
     with _bar(len(images), _cells(_VAL_COLUMNS)) as bar:
         for image in images:

@@ -35,7 +35,7 @@ _NO_SERVER = re.compile(
     r"no server running|error connecting to .*(No such file|refused)|server exited|lost server"
 )
 _TAKEN = re.compile(r"index \d+ in use|index in use|duplicate session")
-_GONE = re.compile(r"can't find (window|pane|session)")
+_GONE = re.compile(r"can't find (window|pane|session)|no current (target|session|client)")
 
 Command = tuple[str, ...]
 Group = Sequence[Command]
@@ -79,11 +79,13 @@ class Tmux:
     def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
         """Open the windows, all of them in as few messages to the server as they fit in."""
         exists = self._has_session(session)
-        groups = []
-        for opening in openings:
-            groups.append(_opening(session, opening, None if exists else self._size))
-            exists = True
+        groups = [_opening(session, opening) for opening in openings]
+        if not exists and openings:
+            groups[0] = _opening(session, openings[0], self._size)
         outputs = self._run(groups, expected=_TAKEN)
+        if not exists and outputs and outputs[0] is None and self._has_session(session):
+            # Another start has made the session first: this window still has a place in it.
+            outputs[:1] = self._run([_opening(session, openings[0])], expected=_TAKEN)
         pairs = zip(openings, outputs, strict=True)
         return tuple(opening.facts.worker for opening, output in pairs if output is None)
 
@@ -177,7 +179,7 @@ def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
         )
 
 
-def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None) -> Group:
+def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None = None) -> Group:
     """Return the commands for one window; ``new_session`` is the size of a session to make."""
     target = f"={session}:{opening.index}"
     facts: Group = [("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))]

@@ -26,6 +26,8 @@ from tmuxevolve.trainers import Native, Trainer
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
 _COMMAND_CHARS = 2_000
+_SILENT = Report(state=State.FAILED, reason="the worker ended without a word")
+_TAKEN = Report(state=State.FAILED, reason="its window index is in use by another window")
 
 
 class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,22 +126,40 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     session = preparation.session
     _make_results(session)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
+    places = [place for place, _ in held]
     parcels = _parcels(preparation, held, environ)
     try:
-        reports = _open(preparation, [place for place, _ in held], parcels, mux)
+        reports = _open(preparation, places, parcels, mux)
     finally:
         for _, claim in held:
             if claim:
                 claim.close()
+    opened = zip(places, reports, strict=True)
+    elsewhere = _opened_elsewhere(session.name, places, reports, mux)
     return Started(
         session=session.name,
         results=str(session.results),
         command=preparation.native.argv,
-        windows=tuple(map(_started, (place for place, _ in held), reports)),
-        running=tuple(_running(preparation.plan.running)),
+        windows=tuple(
+            _started(place, report or _TAKEN)
+            for place, report in opened
+            if report or place.slot.label not in elsewhere
+        ),
+        running=tuple(_running([*preparation.plan.running, *elsewhere.values()])),
         refused=(*preparation.plan.refused, *refused),
         notes=(*preparation.plan.notes, *preparation.native.notes),
     )
+
+
+def _opened_elsewhere(
+    session: str, places: Sequence[Place], reports: Sequence[Report | None], mux: Multiplexer
+) -> dict[str, Window]:
+    """Return the windows, by slot, that another start has opened since we planned to."""
+    refused = {p.slot.label for p, report in zip(places, reports, strict=True) if not report}
+    if not refused:
+        return {}
+    mine = (window for window in mux.windows() if window.facts.session == session)
+    return {window.facts.slot: window for window in mine if window.facts.slot in refused}
 
 
 def _make_results(session: Session) -> None:
@@ -202,8 +222,8 @@ def _open(
     places: Sequence[Place],
     parcels: Sequence[Parcel],
     mux: Multiplexer,
-) -> list[Report]:
-    """Open the windows and return each worker's report."""
+) -> list[Report | None]:
+    """Open the windows and return each worker's report, None where its window was refused."""
     if not parcels:
         return []
     with handover.Desk() as desk:
@@ -214,11 +234,8 @@ def _open(
         refused = mux.open(preparation.session.name, openings)
         expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
         reports = desk.serve(expected, lambda: _alive(mux))
-    silent = Report(state=State.FAILED, reason="the worker ended without a word")
-    taken = Report(state=State.FAILED, reason="its window index is in use by another window")
-    return [
-        taken if p.order.worker in refused else reports.get(p.order.worker, silent) for p in parcels
-    ]
+    workers = [parcel.order.worker for parcel in parcels]
+    return [None if w in refused else reports.get(w, _SILENT) for w in workers]
 
 
 def _alive(mux: Multiplexer) -> set[str]:

@@ -22,7 +22,8 @@ DIGITS = 5
 _PARENTS = 5
 # The worst of the candidates must keep a chance, and equal ones must not all weigh zero.
 _LEAST_WEIGHT = 1e-6
-# A value near zero can be rounded back to itself many times over, but an evolution must go on.
+# A value near zero is rounded back to itself many times over, and some hyps cannot move at all: the
+# evolution must go on.
 _ATTEMPTS = 1000
 
 
@@ -107,8 +108,6 @@ def mutate(
     Hyps without bounds are kept.
     """
     unchanged = constrain(parent, bounds)
-    if not any(_can_move(unchanged[name], bounds.get(name)) for name in unchanged):
-        return unchanged
     child = unchanged
     for _ in range(_ATTEMPTS):
         factors = _factors(parent, bounds, rng, probability, sigma)
@@ -142,7 +141,3 @@ def _factor(bounds: Bounds | None, rng: Random, probability: float, width: float
         return 1.0
     factor = 1 + bounds.gain * rng.gauss(0, 1) * width
     return min(max(factor, SMALLEST_FACTOR), LARGEST_FACTOR)
-
-
-def _can_move(value: float, bounds: Bounds | None) -> bool:
-    return bounds is not None and bounds.gain > 0 and value != 0 and bounds.lower < bounds.upper
