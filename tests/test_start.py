@@ -76,7 +76,7 @@ def test_trainer_gets_the_callers_environment_and_the_windows_terminal(box: Box)
 def test_secrets_are_on_no_argv_and_in_no_option(box: Box) -> None:
     box.session(env={"TOKEN": "s3cret-value"})
     box.cli("start", env={"CALLERS_TOKEN": "s3cret-value"})
-    shown = [" ".join(p.cmdline()) for p in psutil.process_iter()]
+    shown = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in shown if "s3cret-value" in line]
     for scope in ("-g", "-s", "-w", "-p"):
         assert "s3cret" not in box.tmux("show-options", scope, "-t", "=demo:0")
