@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,7 +70,13 @@ def test_status_json_is_as_documented(box: Box) -> None:
     text = box.cli("status", "--json").stdout
     (session,) = msgspec.json.decode(text, type=tuple[SessionStatus, ...])
     assert [w.slot for w in session.windows] == ["cpu0", "cpu1"]
-    assert json.loads(SCHEMA.read_text()) == msgspec.json.schema(tuple[SessionStatus, ...])
+    schema = msgspec.json.schema(tuple[SessionStatus, ...])
+    # Python 3.13 takes the indentation out of docstrings, which are descriptions here.
+    assert one_blank(json.loads(SCHEMA.read_text())) == one_blank(schema)
+
+
+def one_blank(schema: object) -> str:
+    return re.sub(r"(\\n)?\s+", " ", json.dumps(schema, sort_keys=True))
 
 
 def test_wrong_usage_is_exit_2(box: Box) -> None:

@@ -265,7 +265,7 @@ def test_an_interrupted_start_leaves_a_window_that_says_so(box: Box) -> None:
     poll(lambda: box.status()["cpu0"]["state"] == "failed")
     argv = [sys.executable, "-I", str(entry), "tmuxevolve.start/nobody", "cpu0-x"]
     box.tmux("respawn-pane", "-k", "-t", "=demo:0", *argv)
-    poll(lambda: "run it again" in box.tmux("capture-pane", "-pt", "=demo:0"))
+    poll(lambda: "run it again" in box.tmux("capture-pane", "-pS", "-", "-t", "=demo:0"))
     assert box.cli("start").returncode == 0
     assert box.status()["cpu0"]["state"] == "running"
 
@@ -289,3 +289,12 @@ def test_a_window_of_the_users_at_that_index(box: Box) -> None:
     assert done.returncode == 1
     assert "cpu1    cpu1  -    failed: its window index is in use by another window" in done.stdout
     assert sorted(box.status()) == ["cpu0"]
+
+
+def test_start_right_after_stop(box: Box) -> None:
+    """The server of the last session may still be about to exit."""
+    box.session(cpu_slots=1)
+    for _ in range(5):
+        started = box.cli("start")
+        assert started.returncode == 0, started
+        assert box.cli("stop", "--now").returncode == 0

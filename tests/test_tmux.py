@@ -189,6 +189,15 @@ def test_sixty_four_windows_need_few_messages(
     assert len(calls) <= 10
 
 
+def test_opening_while_the_server_exits(own_tmux: Box) -> None:
+    """Closing the last window ends the server, which still answers for a moment."""
+    tmux = Tmux()
+    for _ in range(30):
+        assert tmux.open("demo", [opening(1), opening(2)]) == ()
+        assert len(tmux.windows()) == 2
+        tmux.close(tmux.windows())
+
+
 HOSTILE = ["a b", "#{pane_id}", "x;", ";", "$(id)", "a\nb", "'\"`\\", "ünï→", "%1", "~", "{", "}"]
 
 
@@ -212,9 +221,8 @@ def test_argv_and_facts_arrive_word_for_word(own_tmux: Box, words: list[str]) ->
         " os.rename(p + '.t', p)"
     )
     argv = (sys.executable, "-X", "utf8", "-c", script, str(out), *words)
-    tmux.open(
-        "demo", [opening(1, *argv, command="\0".join(words), results=words[0] if words else "")]
-    )
+    wanted = opening(1, *argv, command="\0".join(words), results=words[0] if words else "")
+    assert tmux.open("demo", [wanted]) == ()
     poll(out.exists)
     window = tmux.windows()[0]
     assert out.read_text().split("\0") == (words or [""])

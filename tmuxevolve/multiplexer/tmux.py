@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +32,7 @@ _MESSAGE_BYTES = 12_000
 _SIZE = (200, 50)
 # move-window refuses to move a window onto itself, so the first one goes by way of a far index.
 _FAR_INDEX = 99_999
+_SERVER_EXIT_TIMEOUT, _SERVER_EXIT_POLL = 5.0, 0.02
 _NO_SERVER = re.compile(
     r"no server running|error connecting to .*(No such file|refused)|server exited|lost server"
 )
@@ -78,16 +80,31 @@ class Tmux:
 
     def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
         """Open the windows, all of them in as few messages to the server as they fit in."""
-        exists = self._has_session(session)
-        groups = [_opening(session, opening) for opening in openings]
-        if not exists and openings:
-            groups[0] = _opening(session, openings[0], self._size)
-        outputs = self._run(groups, expected=_TAKEN)
-        if not exists and outputs and outputs[0] is None and self._has_session(session):
-            # Another start has made the session first: this window still has a place in it.
-            outputs[:1] = self._run([_opening(session, openings[0])], expected=_TAKEN)
+        if not openings:
+            return ()
+        deadline = time.monotonic() + _SERVER_EXIT_TIMEOUT
+        outputs = self._open(session, openings)
+        while outputs is None and time.monotonic() < deadline:
+            time.sleep(_SERVER_EXIT_POLL)
+            outputs = self._open(session, openings)
+        if outputs is None:
+            raise TmuxEvolveError(f"tmux: cannot make session {session!r}")
         pairs = zip(openings, outputs, strict=True)
         return tuple(opening.facts.worker for opening, output in pairs if output is None)
+
+    def _open(self, session: str, openings: Sequence[Opening]) -> list[list[str] | None] | None:
+        """Try once; None when there was a server, about to exit after its last session."""
+        exists = self._has_session(session)
+        groups = [_opening(session, opening) for opening in openings]
+        if not exists:
+            groups[0] = _opening(session, openings[0], self._size)
+        outputs = self._run(groups, expected=_TAKEN)
+        if exists or outputs[0] is not None:
+            return outputs
+        if not self._has_session(session):
+            return None
+        # Another start has made the session first: this window still has a place in it.
+        return [*self._run([_opening(session, openings[0])], expected=_TAKEN), *outputs[1:]]
 
     def close(self, windows: Sequence[Window]) -> None:
         """Kill our panes; a window goes with its last pane, the session with its last window."""

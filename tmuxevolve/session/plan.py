@@ -80,7 +80,8 @@ def make(session: Session, machine: Machine) -> Plan:
     else:
         chosen = slots.of_cpu(session.cpu_slots)
         reason = snapshot.problem if snapshot else "gpus.use is none"
-        notes = (f"{reason}: using {session.cpu_slots} CPU slots",)
+        slots_ = "1 CPU slot" if session.cpu_slots == 1 else f"{session.cpu_slots} CPU slots"
+        notes = (f"{reason}: using {slots_}",)
     places: list[Place] = []
     refused: list[Refusal] = []
     mine = [w for w in machine.windows if w.facts.session == session.name]
