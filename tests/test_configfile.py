@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support import Box
 
 from tmuxevolve import commandline, config, configfile
 from tmuxevolve.config import Session
@@ -42,7 +43,7 @@ def refusal(folder: Path, text: str | bytes) -> str:
     with pytest.raises(UsageError) as error:
         load(folder, text)
     message = str(error.value)
-    assert len(message.splitlines()) == 1
+    assert message.isprintable()
     return message.removeprefix(str(folder / "sessions.yaml"))
 
 
@@ -96,7 +97,34 @@ def test_a_good_file(tmp_path: Path) -> None:
         ("  demo:", "  1:", "1 cannot be a session's name: it is not a text"),
         ("{OMP", "{CUDA_VISIBLE_DEVICES: 0, OMP", "CUDA_VISIBLE_DEVICES: tmuxevolve sets it"),
         ("{OMP", "{A-B: 0, OMP", ":8: sessions.demo.env.A-B: 'A-B' cannot be a variable's name"),
-        ("{OMP", "{A: [1], OMP", ":8: sessions.demo.env: "),
+        ("{OMP", "{A: [1], OMP", ":8: sessions.demo.env.A: expected one value"),
+        ("{OMP", "{A: , OMP", ':8: sessions.demo.env.A: no value; "" is an empty one'),
+        ("{OMP", "{1: x, OMP", ":8: sessions.demo.env.1: '1' cannot be a variable's name"),
+        ("env: {", "env: [TOKEN=abc] #", ":8: sessions.demo.env: expected object, got array"),
+        ("default: demo", "1: demo", ":1: 1: unknown key; known are default, sessions"),
+        ("sessions:", "session:", ":2: session: unknown key; did you mean 'sessions'?"),
+        (
+            "    stagger",
+            '    "sta\\ngger"',
+            ":9: sessions.demo.sta gger: unknown key; did you mean",
+        ),
+        ("stagger: 3s", "1: 3s", ":9: sessions.demo.1: unknown key; known are"),
+        ("results: runs/demo", "results: " + "x" * 5000, "x: File name too long"),
+        ("workdir: .", "workdir: " + "x" * 5000, "x: File name too long"),
+        (
+            "results: runs/demo",
+            "results: off",
+            ":6: sessions.demo.results: off: expected str, got bool; put",
+        ),
+        (
+            "{use: [0, ",
+            "{use: [x, ",
+            ":7: sessions.demo.gpus.use.0: 'x': expected a GPU such as 0,",
+        ),
+        ('{use: [0, "1:0", GPU-x]', "{use: fre", "'fre': invalid enum value; did you mean 'free'?"),
+        ("grace: 1m", "signal: INT", "'INT': invalid enum value; did you mean 'SIGINT'?"),
+        ("  demo:", "  de$mo:", "'de$mo' cannot be a session's name: tmux gives '$'"),
+        ("  demo:", "  demo;:", "'demo;' cannot be a session's name"),
         ("python train.py", "''", ":5: sessions.demo.command: there is no command in it"),
         ("python train.py", "python 'x", ":5: sessions.demo.command: cannot split it into words"),
         (
@@ -212,10 +240,10 @@ def test_what_a_shell_would_quote_comes_back(words: list[str]) -> None:
 
 
 JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates(),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=8) | st.integers() | st.dates(), inner, max_size=3)
     ),
     max_leaves=12,
 )
@@ -241,6 +269,40 @@ def test_any_values_are_taken_or_refused_in_one_line(tmp_path: Path, entry: dict
         assert len(str(error).splitlines()) == 1
     else:
         assert session.command
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(JUNK | st.fixed_dictionaries({"sessions": JUNK}, optional={"default": JUNK}))
+@example({1: 2, "sessions": {}})
+def test_any_document_is_taken_or_refused_in_one_line(tmp_path: Path, data: Any) -> None:
+    try:
+        load(tmp_path, yaml.safe_dump(data, allow_unicode=True))
+    except UsageError as error:
+        assert str(error).isprintable()
+
+
+def test_secrets_are_not_in_messages(tmp_path: Path) -> None:
+    for env in ("{TOKEN: abc, B: [1]}", "{TOKEN: [abc]}", "[TOKEN=abc]", "TOKEN=abc"):
+        text = f"sessions: {{demo: {{command: x, results: r, env: {env}}}}}"
+        assert "abc" not in refusal(tmp_path, text)
+
+
+def test_names_beyond_what_a_file_can_have_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file"):
+        configfile.find_file(Path("x" * 5000), {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "日本語", "naïve 🚀", "a;b", "it's", 'a"b', "a%Hb", "12", "a=b", "a'*?[b]"]
+)
+def test_tmux_keeps_the_names_that_are_taken(tmp_path: Path, own_tmux: Box, name: str) -> None:
+    text = yaml.safe_dump(
+        {"sessions": {name: {"command": "x", "results": "r"}}}, allow_unicode=True
+    )
+    assert load(tmp_path, text).name == name
+    own_tmux.tmux("-f", "/dev/null", "new-session", "-d", "-s", name, "sleep", "100")
+    assert own_tmux.tmux("list-sessions", "-F", "#{session_name}") == f"{name}\n"
+    own_tmux.tmux("has-session", "-t", f"={name}")
 
 
 def test_lookup_order(tmp_path: Path) -> None:

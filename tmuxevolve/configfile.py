@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -17,11 +17,11 @@ from tmuxevolve.yamlfile import Document, KeyPath
 
 _FILE_VARIABLE = "TMUXEVOLVE_CONFIG"
 _NAME_CHARS = 64
-# What tmux takes for target syntax, a format, or the start of an option.
-_BAD_IN_NAME = frozenset(":.#\\")
+# What tmux takes for target syntax, a format, or the start of an option; $ it writes as \$.
+_BAD_IN_NAME = frozenset(":.#\\$")
 _BAD_FIRST = frozenset("-=$@%+!{~^ ")
 _PLACE = re.compile(r" - at `\$(.*)`$")
-_UNKNOWN = re.compile(r"unknown field `(.*)`")
+_UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,33 +55,42 @@ def find_file(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     """Return the sessions file to use. Raises UsageError that says where it was looked for."""
     if explicit or environ.get(_FILE_VARIABLE):
         path = (cwd / (explicit or environ[_FILE_VARIABLE])).absolute()
-        if not path.exists():
+        if not _exists(path):
             by = "" if explicit else f" (from ${_FILE_VARIABLE})"
             raise UsageError(f"{path}: no such file{by}")
         return path
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
     places = (cwd / FILE_NAME, Path(home) / "tmuxevolve" / FILE_NAME)
     for path in places:
-        if path.exists():
+        if _exists(path):
             return path
     looked = ", ".join(map(str, places))
     raise UsageError(f"no {FILE_NAME}: looked for {looked}; name one with -f or ${_FILE_VARIABLE}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, a folder that may not be entered
+        return False
 
 
 def load(path: Path) -> Config:
     """Read and check a sessions file. Raises UsageError, one line with file, line and key."""
     document = yamlfile.load(path)
     data = document.data
-    if not isinstance(data, dict) or not isinstance(data.get("sessions"), dict):
+    if not isinstance(data, dict) or not isinstance(data.get("sessions", {}), dict):
         raise document.error((), "expected `sessions:` with a session under it")
     for key in data:
         if key not in {"default", "sessions"}:
-            what = f"unknown key{_hint(key, ['default', 'sessions'])}"
+            what = f"unknown key{_hint(str(key), ['default', 'sessions'])}"
             raise document.error((str(key),), what)
     default = data.get("default")
     if default is not None and not isinstance(default, str):
         raise document.error(("default",), f"{_show(default)}: expected a session's name")
-    entries = {name: _entry(document, name, entry) for name, entry in data["sessions"].items()}
+    entries = {
+        name: _entry(document, name, entry) for name, entry in data.get("sessions", {}).items()
+    }
     if not entries:
         raise document.error(("sessions",), "there is no session in it")
     return Config(document=document, default=default, sessions=entries)
@@ -94,6 +103,7 @@ def _entry(document: Document, name: Any, entry: Any) -> SessionEntry:
         raise document.error(keys, f"{_show(name)} cannot be a session's name: {problem}")
     if not isinstance(entry, dict):
         raise document.error(keys, f"{_show(entry)}: expected the session's keys")
+    entry = _text_keys(entry)
     if isinstance(entry.get("env"), dict):
         entry = {**entry, "env": _env(document, (*keys, "env"), entry["env"])}
     try:
@@ -108,18 +118,32 @@ def _name_problem(name: Any) -> str | None:
     bad = next((c for c in name if c in _BAD_IN_NAME or not c.isprintable()), None)
     if bad is not None:
         return f"tmux gives {bad!r} a meaning of its own"
-    if not name or name[0] in _BAD_FIRST or name != name.strip():
+    # To tmux, a word that ends in ; ends its command.
+    if not name or name[0] in _BAD_FIRST or name != name.strip() or name[-1] == ";":
         return "tmux would not take it as it is"
     return f"longer than {_NAME_CHARS} characters" if len(name) > _NAME_CHARS else None
 
 
-def _env(document: Document, keys: KeyPath, env: dict[Any, Any]) -> dict[Any, Any]:
+def _text_keys(value: Any) -> Any:
+    """Make keys such as ``1`` text, so that they are unknown keys like any other."""
+    if not isinstance(value, dict):
+        return value
+    return {str(key): _text_keys(inner) for key, inner in value.items()}
+
+
+def _env(document: Document, keys: KeyPath, env: dict[str, Any]) -> dict[str, str]:
     """Keep numbers and words such as ``off`` as they are written: variables are text."""
-    plain = (str, int, float, bool)
-    return {
-        key: document.texts.get((*keys, str(key)), value) if isinstance(value, plain) else value
-        for key, value in env.items()
-    }
+    return {key: _variable(document, (*keys, key), value) for key, value in env.items()}
+
+
+def _variable(document: Document, keys: KeyPath, value: Any) -> str:
+    text = document.texts.get(keys)
+    # Without the value in the message: it may be a secret.
+    if text is None or isinstance(value, (dict, list)):
+        raise document.error(keys, "expected one value")
+    if value is None and not text:
+        raise document.error(keys, 'no value; "" is an empty one')
+    return text
 
 
 def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> UsageError:
@@ -137,7 +161,20 @@ def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> Usa
     value = entry
     for key in inner:
         value = value[int(key)] if isinstance(value, list) else value[key]
-    return document.error((*keys, *inner), f"{_show(value)}: {what[:1].lower()}{what[1:]}")
+    # Of `off` and `yes` only the text is what was written; of env nothing is shown.
+    path = (*keys, *inner)
+    shown = document.texts[path] if isinstance(value, bool) else _show(value)
+    shown = "" if inner[:1] == ("env",) else f"{shown}: "
+    return document.error(path, shown + _expected(inner, value, what))
+
+
+def _expected(inner: KeyPath, value: Any, what: str) -> str:
+    if what.startswith("Invalid enum value"):
+        return f"invalid enum value{_hint(value, _words(_type(inner)))}"
+    if "matching regex" in what:
+        return 'expected a GPU such as 0, "1:0" or "GPU-8f2c..."'
+    quotes = what.startswith("Expected str,") and isinstance(value, (int, float))
+    return f"{what[:1].lower()}{what[1:]}{'; put it in quotes' if quotes else ''}"
 
 
 def _key_path(place: str) -> KeyPath:
@@ -146,11 +183,23 @@ def _key_path(place: str) -> KeyPath:
     return tuple(name or number for name, number in found)
 
 
-def _fields(inner: KeyPath) -> Sequence[str]:
+def _type(inner: KeyPath) -> Any:
     kind: Any = SessionEntry
     for key in inner:
         kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == key)
-    return [field.encode_name for field in msgspec.structs.fields(kind)]
+    return kind
+
+
+def _fields(inner: KeyPath) -> Sequence[str]:
+    return [field.encode_name for field in msgspec.structs.fields(_type(inner))]
+
+
+def _words(kind: Any) -> list[str]:
+    """Return the words that a type takes: those of its Literals."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return list(parts)
+    return [word for part in parts for word in _words(part)]
 
 
 def _hint(word: str, known: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,16 +61,26 @@ class _Resolver:
 
     def _workdir(self) -> Path:
         path = self._path("workdir", self.entry.workdir)
-        if not path.is_dir():
-            what = "not a directory" if path.exists() else "no such directory"
-            raise self.document.error(self._keys("workdir"), f"{path}: {what}")
+        if not self._is_directory("workdir", path):
+            raise self.document.error(self._keys("workdir"), f"{path}: no such directory")
         return path
 
     def _results(self) -> Path:
         path = self._path("results", self.entry.results)
-        if path.exists() and not path.is_dir():
-            raise self.document.error(self._keys("results"), f"{path}: not a directory")
+        self._is_directory("results", path)
         return path
+
+    def _is_directory(self, key: str, path: Path) -> bool:
+        """Say whether the path is there; what is there must be a directory."""
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise self.document.error(self._keys(key), f"{path}: {error.strerror}") from None
+        if not stat.S_ISDIR(mode):
+            raise self.document.error(self._keys(key), f"{path}: not a directory")
+        return True
 
     def _path(self, key: str, text: str) -> Path:
         keys = self._keys(key)
