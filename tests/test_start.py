@@ -121,6 +121,7 @@ def test_a_program_that_does_not_exist(box: Box) -> None:
     window = box.status()["cpu0"]
     assert (window["state"], window["exit_status"]) == ("failed", 127)
     assert "cannot run" in window["reason"]
+    assert "\ncpu0: cannot run 'no-such-program': No such file" in box.cli("status").stdout
 
 
 def test_stagger_delays_the_second_window(box: Box) -> None:

@@ -91,7 +91,8 @@ def gpu_list(found: GpuList, width: int | None, *, colour: bool) -> str:
     if not found.gpus:
         return found.problem or "no NVIDIA GPU"
     header = ("GPU", "NAME", "MEMORY", "UTIL", "STATE", "WHY NOT")
-    lines = table(header, map(_gpu_row, found.gpus), width, colour=colour)
+    # Not cut at the width: the reason is what this command is for.
+    lines = table(header, map(_gpu_row, found.gpus), colour=colour)
     lines += _processes(found, width)
     overrides = [s for s in found.gpus if s.override]
     lines += [""] * bool(overrides)
@@ -158,7 +159,8 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     if session.problem:
         lines.append(f"note: {session.problem}")
     rows = (_status_row(window, on_gpu=on_gpu) for window in session.windows)
-    return lines + table(header, rows, width, colour=colour)
+    lines += table(header, rows, width, colour=colour)
+    return lines + [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
 
 
 def _results(session: SessionStatus) -> str:
@@ -181,7 +183,7 @@ def _status_row(window: WindowStatus, *, on_gpu: bool) -> Sequence[str]:
         state,
         format_duration(window.elapsed),
         *((memory, _percent(window.gpu_utilization)) if on_gpu else ()),
-        window.reason or _squeeze(window.progress),
+        _squeeze(window.progress),
     )
 
 
