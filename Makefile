@@ -20,7 +20,7 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 docs: .venv/.dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The wheel must install into an empty environment and work there.
 wheel: .venv/.dev tmux
@@ -30,6 +30,8 @@ wheel: .venv/.dev tmux
 	.venv-wheel/bin/pip install --quiet dist/*.whl
 	cd / && $(CURDIR)/.venv-wheel/bin/tmuxevolve --version
 	$(CURDIR)/.venv-wheel/bin/tmuxevolve start --dry-run
+	unset TMUX; export TMUX_TMPDIR=$$(mktemp -d); \
+	  .venv-wheel/bin/tmuxevolve start && .venv-wheel/bin/tmuxevolve stop && rm -r $$TMUX_TMPDIR
 
 ci: test lint docs wheel
 

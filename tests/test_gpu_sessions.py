@@ -233,6 +233,8 @@ def test_gpus_lists_who_uses_them(box: Box, stub: NvmlStub, busy_pid: int) -> No
     assert "to use GPU 1 all the same: gpus.ignore_processes: [sleep]" in text
     found = box.json("gpus")
     assert [gpu["free"] for gpu in found["gpus"]] == [True, False]
+    stub.write([f"gpu uuid={stub.uuids[0]} error=15"])
+    assert "unusable  NVML: GPU is lost" in box.cli("gpus").stdout
     assert found["gpus"][1]["gpu"]["processes"][0]["memory"] == 642 << 20
 
 

@@ -23,6 +23,7 @@ _COLOURS = {
     State.GONE.value: "31",
     "free": "32",
     "busy": "33",
+    "unusable": "31",
 }
 
 
@@ -204,7 +205,7 @@ def _gpu_row(status: GpuStatus) -> Sequence[str]:
         gpu.name,
         _memory(gpu.memory_used, gpu.memory_total),
         _percent(gpu.utilization),
-        "free" if status.free else "busy",
+        "free" if status.free else "unusable" if gpu.error else "busy",
         status.reason or "",
     )
 
