@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +74,14 @@ def take(uuid: str, limit: int = 1) -> Claim:
     """
     with _turn(uuid):
         holders = held().get(uuid, ())
-        if len(holders) >= min([limit, *(holder.limit for holder in holders)]):
+        if is_full(holders, limit):
             raise ClaimedError(uuid, holders)
         return Claim(_bind(f"{_CLAIM}/{uuid}/{limit}/{os.getuid()}/{secrets.token_hex(4)}"))
+
+
+def is_full(holders: Sequence[Holder], limit: int) -> bool:
+    """Say whether these holders leave no place for a worker that would share with ``limit``."""
+    return len(holders) >= min([limit, *(holder.limit for holder in holders)])
 
 
 def held() -> Mapping[str, tuple[Holder, ...]]:

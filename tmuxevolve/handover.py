@@ -28,7 +28,6 @@ from tmuxevolve.multiplexer import State
 
 _LENGTH = struct.Struct("!Q")
 _CREDENTIALS = struct.Struct("3i")
-_ID_BYTES = 200
 _LISTENER = object()
 # How often to see whether a worker ended before it said anything.
 _LOOK = 0.5
@@ -58,6 +57,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     pid: int | None = None
     reason: str | None = None
+
+
+SILENT = Report(state=State.FAILED, reason="the worker ended without a word")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,7 @@ def _answer(
     visitor.close()
     if worker is None:
         return None
-    silent = Report(state=State.FAILED, reason="the worker ended without a word")
-    return worker, msgspec.json.decode(text, type=Report) if text else silent
+    return worker, msgspec.json.decode(text, type=Report) if text else SILENT
 
 
 def _give(visitor: socket.socket, parcel: Parcel) -> None:

@@ -100,6 +100,8 @@ def trainer_pids(workers: Mapping[str, int]) -> dict[str, int]:
 
     ``workers`` maps a worker's name to its window's first process.
     """
+    if not workers:
+        return {}
     parents = _parents()
     firsts = {pid: name for name, pid in workers.items()}
     return {firsts[parent]: pid for pid, parent in parents.items() if parent in firsts}

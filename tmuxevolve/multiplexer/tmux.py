@@ -198,18 +198,17 @@ def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
 
 def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None = None) -> Group:
     """Return the commands for one window; ``new_session`` is the size of a session to make."""
-    target = f"={session}:{opening.index}"
-    facts: Group = [("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))]
+    target = opening.replaces.pane if opening.replaces else f"={session}:{opening.index}"
+    facts = ("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))
     process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
     if opening.replaces:
-        pane = opening.replaces.pane
         return [
-            ("respawn-pane", "-k", "-t", pane, *process),
-            ("set-option", "-p", "-t", pane, _FACTS, _encode(opening.facts)),
-            ("set-option", "-p", "-u", "-t", pane, _ENDING),
+            ("respawn-pane", "-k", "-t", target, *process),
+            facts,
+            ("set-option", "-p", "-u", "-t", target, _ENDING),
         ]
     window = [
-        *facts,
+        facts,
         ("set-option", "-p", "-t", target, "remain-on-exit", "on"),
         ("set-option", "-w", "-t", target, "allow-rename", "off"),
         ("set-option", "-w", "-t", target, "window-size", "latest"),

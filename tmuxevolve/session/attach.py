@@ -13,9 +13,7 @@ def attach(
 ) -> Attach:
     """Return the process that shows a session, at the window of ``slot`` if one is named."""
     windows = select(mux.windows(), name, [slot] if slot else [])
-    sessions = sorted({window.facts.session for window in windows})
-    if len(sessions) > 1:
-        raise UsageError(f"several sessions are running: {', '.join(sessions)}; name one with -s")
+    refuse_several(windows, "name one with -s")
     exact = [window for window in windows if window.facts.slot == slot]
     return mux.attach((exact or windows)[0], select=slot is not None, environ=environ)
 
@@ -36,6 +34,13 @@ def select(windows: Sequence[Window], name: str | None, wanted: Iterable[str]) -
             raise NotRunningError(f"GPU {slot} has no window; {_overview(mine)}")
         chosen.update({window.pane: window for window in found})
     return list(chosen.values()) or mine
+
+
+def refuse_several(windows: Sequence[Window], mend: str) -> None:
+    """Raise UsageError, which says what to do, when the windows are of several sessions."""
+    sessions = sorted({window.facts.session for window in windows})
+    if len(sessions) > 1:
+        raise UsageError(f"several sessions are running: {', '.join(sessions)}; {mend}")
 
 
 def _overview(windows: Sequence[Window]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tmuxevolve import gpus, processes, slots
+from tmuxevolve import claims, gpus, processes, slots
 from tmuxevolve.claims import Holder
 from tmuxevolve.config import GpuPolicy, Session
 from tmuxevolve.errors import MissingError, UsageError
@@ -113,7 +113,7 @@ def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:
 def refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
     """Return why a worker would not get this GPU now, or None when it would."""
     holders = machine.claims.get(gpu.uuid, ())
-    if holders and len(holders) >= min([policy.per_gpu, *(h.limit for h in holders)]):
+    if claims.is_full(holders, policy.per_gpu):
         return claimed(gpu, holders, machine.windows)
     busy = gpus.busy_reason(gpu, policy, own_pids=workers_on(gpu, policy))
     return Refusal(gpu.label, busy.reason, busy.override) if busy else None

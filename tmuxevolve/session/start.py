@@ -26,7 +26,6 @@ from tmuxevolve.trainers import Native, Trainer
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
 _COMMAND_CHARS = 2_000
-_SILENT = Report(state=State.FAILED, reason="the worker ended without a word")
 _TAKEN = Report(state=State.FAILED, reason="its window index is in use by another window")
 
 
@@ -235,7 +234,7 @@ def _open(
         expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
         reports = desk.serve(expected, lambda: _alive(mux))
     workers = [parcel.order.worker for parcel in parcels]
-    return [None if w in refused else reports.get(w, _SILENT) for w in workers]
+    return [None if w in refused else reports.get(w, handover.SILENT) for w in workers]
 
 
 def _alive(mux: Multiplexer) -> set[str]:

@@ -78,9 +78,9 @@ def status(
     """Return the state of these windows, by session."""
     lines = mux.last_lines(windows)
     firsts = {w.facts.worker: w.pid for w in windows if not w.dead}
-    pids = processes.trainer_pids(firsts) if firsts else {}
+    pids = processes.trainer_pids(firsts)
     on_gpu = any(window.facts.uuid for window in windows)
-    snapshot = gpus.snapshot(environ) if on_gpu else Snapshot((), None, None, False)
+    snapshot = gpus.snapshot(environ) if on_gpu else Snapshot(())
     names = dict.fromkeys(window.facts.session for window in windows)
     return tuple(
         _session([w for w in windows if w.facts.session == name], lines, pids, snapshot)

@@ -9,10 +9,10 @@ from signal import Signals
 import msgspec
 
 from tmuxevolve import processes
-from tmuxevolve.errors import ExitStatus, UsageError
+from tmuxevolve.errors import ExitStatus
 from tmuxevolve.multiplexer import Multiplexer, Window
 from tmuxevolve.processes import Ended, Target
-from tmuxevolve.session.attach import select
+from tmuxevolve.session.attach import refuse_several, select
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +58,8 @@ def to_stop(
     if not any(name in {None, window.facts.session} for window in windows):
         return []
     chosen = select(windows, name, wanted)
-    sessions = sorted({window.facts.session for window in chosen})
-    if len(sessions) > 1 and not everything:
-        raise UsageError(
-            f"several sessions are running: {', '.join(sessions)}; name one with -s, or --all"
-        )
+    if not everything:
+        refuse_several(chosen, "name one with -s, or --all")
     return chosen
 
 
