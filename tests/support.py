@@ -92,6 +92,7 @@ class Box:
             "results": str(self.root / "results"),
             "cpu_slots": 2,
             "gpus": {"use": "none"},
+            "evolve": {"mode": "native"},
             **keys,
         }
         # JSON is YAML.

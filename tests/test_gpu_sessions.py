@@ -257,7 +257,12 @@ def test_min_free_memory(box: Box, stub: NvmlStub) -> None:
 
 def test_twenty_starts_at_once_put_one_worker_on_each_gpu(box: Box, stub: NvmlStub) -> None:
     """Ten sessions, two starts each, eight GPUs, all at the same instant."""
-    entry = {"command": ["sleep", "1000"], "trainer": "command", "gpus": {"use": "free"}}
+    entry = {
+        "command": ["sleep", "1000"],
+        "trainer": "command",
+        "gpus": {"use": "free"},
+        "evolve": {"mode": "native"},
+    }
     sessions = {f"s{i}": {**entry, "results": f"r{i}"} for i in range(10)}
     box.write(json.dumps({"sessions": sessions}))
     with ThreadPoolExecutor(20) as pool:

@@ -22,8 +22,7 @@ from tmuxevolve.multiplexer import State
 def order(worker: str, **changes: object) -> Order:
     values = {
         "worker": worker,
-        "session": "demo",
-        "slot": "gpu0",
+        "window": "gpu0",
         "argv": ("python", "a b"),
         "workdir": "/",
         "env": {"A": "ünï\udc80\n", "BIG": "x" * 300_000},

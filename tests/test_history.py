@@ -20,7 +20,8 @@ from support import poll
 
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history
-from tmuxevolve.study.history import METRICS, Generation, History
+from tmuxevolve.study.history import Generation, History
+from tmuxevolve.study.rows import METRICS
 
 HYP = {"lr0": 0.01, "momentum": 0.937, "weight_decay": 0.00036, "flipud": 0.0}
 
@@ -76,7 +77,7 @@ def test_what_is_appended_is_read_to_five_digits(rows: list[tuple[float, ...]]) 
         values = [float(f"{value:.5g}") for value in row]
         assert generation.number == number
         same = [*generation.metrics, *generation.hyp.values()]
-        assert [repr(value) for value in same] == [repr(value) for value in values]
+        assert [repr(value) for value in same] == [repr(value + 0.0) for value in values]
 
 
 def test_fitness_and_best(table: Path) -> None:
@@ -299,7 +300,7 @@ def test_reading_history_imports_nothing_heavy() -> None:
 def test_a_disk_that_is_full_is_an_error(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[: len(data) // 2]))
-    with pytest.raises(OSError, match="not written whole"):
+    with pytest.raises(OSError, match="No space left"):
         history.append(table, metrics(0.5), HYP)
     monkeypatch.undo()
     history.append(table, metrics(0.25), HYP)

@@ -184,7 +184,8 @@ def test_stop_one_window(box: Box) -> None:
 
 
 def test_several_sessions_are_never_mixed_up(box: Box) -> None:
-    entry = {"trainer": "command", "cpu_slots": 1, "gpus": {"use": "none"}}
+    native = {"evolve": {"mode": "native"}}
+    entry = {"trainer": "command", "cpu_slots": 1, "gpus": {"use": "none"}, **native}
     sessions = {
         name: {**entry, "command": ["sleep", "1000"], "results": name} for name in ("one", "two")
     }

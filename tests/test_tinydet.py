@@ -36,6 +36,7 @@ from tmuxevolve.examples.tinydet_model import Detector, Gains, Loss, Prediction,
 from tmuxevolve.examples.tinydet_train import HYPS, Schedule, Settings, train
 from tmuxevolve.study import history
 from tmuxevolve.study.mutation import META, constrain
+from tmuxevolve.study.rows import METRICS
 
 BUNDLED = Path(tinydet.__file__).with_name("hyp.tinydet.yaml")
 STILL = dict.fromkeys(("scale", "translate", "hsv_v", "flipud", "fliplr"), 0.0)
@@ -353,7 +354,7 @@ def test_a_plain_training_writes_yolov5s_files(tmp_path: Path) -> None:
     first, last = rows(directory / "results.csv")
     assert list(first) == [
         *("epoch", "train/box_loss", "train/obj_loss", "train/cls_loss"),
-        *history.METRICS,
+        *METRICS,
         *("x/lr0", "x/lr1", "x/lr2"),
     ]
     assert (first["epoch"].strip(), last["epoch"].strip()) == ("0", "1")

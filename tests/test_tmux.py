@@ -15,7 +15,8 @@ from support import Box, poll
 
 from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.multiplexer import Ending, Facts, Opening, State, Window
-from tmuxevolve.multiplexer.tmux import Tmux, record_ending
+from tmuxevolve.multiplexer.pane import record_ending
+from tmuxevolve.multiplexer.tmux import Tmux
 
 USERS_CONF = """
 set -g base-index 1
@@ -223,11 +224,13 @@ def test_argv_and_facts_arrive_word_for_word(own_tmux: Box, words: list[str]) ->
     argv = (sys.executable, "-X", "utf8", "-c", script, str(out), *words)
     wanted = opening(1, *argv, command="\0".join(words), results=words[0] if words else "")
     assert tmux.open("demo", [wanted]) == ()
-    poll(out.exists)
-    window = tmux.windows()[0]
-    assert out.read_text().split("\0") == (words or [""])
-    assert window.facts.command.split("\0") == (words or [""])
-    tmux.close([window])
+    try:
+        poll(out.exists)
+        # Not read_text(): it takes a carriage return for a line's end.
+        assert out.read_bytes().decode().split("\0") == (words or [""])
+        assert tmux.windows()[0].facts.command.split("\0") == (words or [""])
+    finally:
+        tmux.close(tmux.windows())
 
 
 def test_hostile_workdir(own_tmux: Box) -> None:

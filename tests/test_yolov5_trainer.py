@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tmuxevolve import trainers
-from tmuxevolve.config import Evolve, GpuPolicy, Session, StopPolicy
+from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
 from tmuxevolve.errors import UsageError
 from tmuxevolve.trainers.yolov5 import YoloV5
 
@@ -25,11 +25,12 @@ def session(*words: str, workdir: str = "/yolo", generations: int | None = None)
         command=("python", "train.py", *words),
         trainer=None,
         results=Path("/runs/search"),
-        evolve=Evolve(generations=generations),
+        evolve=Evolve(mode="native", generations=generations),
         gpus=GpuPolicy(),
         cpu_slots=0,
         env={},
         stagger=None,
+        restart=RestartPolicy(),
         stop=StopPolicy(),
     )
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tmuxevolve import __version__, completion
+from tmuxevolve import __version__, completion, options
 from tmuxevolve.errors import ExitStatus, NotRunningError, TmuxEvolveError
 
 if TYPE_CHECKING:
     from tmuxevolve.config import Session
     from tmuxevolve.multiplexer import Attach, Multiplexer
 
-F = TypeVar("F", bound=Callable[..., Any])
 _STATUS_LINE = 1
 
 
@@ -49,49 +47,6 @@ class _Group(click.Group):
         return int(status or ExitStatus.OK)
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    from tmuxevolve.units import Duration
-
-    try:
-        return None if value is None else Duration.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
-
-
-def _file_option(command: F) -> F:
-    return click.option(
-        "-f",
-        "--file",
-        type=click.Path(path_type=Path),
-        help="The sessions file.  [default: $TMUXEVOLVE_CONFIG, ./sessions.yaml,"
-        " ~/.config/tmuxevolve/sessions.yaml]",
-    )(command)
-
-
-def _socket_option(command: F) -> F:
-    return click.option(
-        "-L",
-        "--socket-name",
-        envvar="TMUXEVOLVE_SOCKET_NAME",
-        metavar="NAME",
-        help="The tmux server, as in tmux -L.  [default: yours]",
-    )(command)
-
-
-def _json_option(command: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def _session_option(command: F) -> F:
-    return click.option(
-        "-s",
-        "--session",
-        metavar="NAME",
-        shell_complete=completion.running,
-        help="The session, when several are running.",
-    )(command)
-
-
 @click.group(
     cls=_Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -112,17 +67,24 @@ def main() -> None:
 
 @main.command()
 @click.argument("session", required=False, shell_complete=completion.session)
-@_file_option
-@_socket_option
+@options.file_option
+@options.socket_option
 @click.option("--gpus", metavar="LIST", help="GPUs to use: 0,2 or free, all, none.")
+@click.option(
+    "--generations",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The budget: generations of the whole study, also of one that is there already.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("--attach", "then_attach", is_flag=True, help="Attach to the session afterwards.")
-@_json_option
+@options.json_option
 def start(
     session: str | None,
     file: Path | None,
     socket_name: str | None,
     gpus: str | None,
+    generations: int | None,
     dry_run: bool,
     then_attach: bool,
     as_json: bool,
@@ -142,11 +104,10 @@ def start(
     from tmuxevolve.session.attach import attach
 
     mux = _multiplexer(socket_name)
-    prepared = core.prepare(_session(file, session, gpus), mux, os.environ)
+    prepared = core.prepare(_session(file, session, gpus), mux, os.environ, generations)
     if dry_run:
         runs = core.dry_run(prepared)
-        notes = (*prepared.plan.notes, *prepared.native.notes)
-        text = render.dry_run(runs, prepared.plan.refused, notes)
+        text = render.dry_run(runs, prepared.plan.refused, prepared.notes)
         click.echo(render.json(runs) if as_json else text)
         return prepared.exit_status
     result = core.start(prepared, mux, os.environ)
@@ -158,8 +119,8 @@ def start(
 
 @main.command()
 @click.argument("gpu", required=False, shell_complete=completion.slot)
-@_session_option
-@_socket_option
+@options.session_option
+@options.socket_option
 def attach(gpu: str | None, session: str | None, socket_name: str | None) -> None:
     """Put this terminal into a running session, at GPU's window if one is named.
 
@@ -178,8 +139,8 @@ def attach(gpu: str | None, session: str | None, socket_name: str | None) -> Non
 
 @main.command()
 @click.argument("session", required=False, shell_complete=completion.running)
-@_socket_option
-@_json_option
+@options.socket_option
+@options.json_option
 def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
     """Show every window: its GPU, its training, its last line; and the results so far.
 
@@ -206,32 +167,39 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("gpus", nargs=-1, shell_complete=completion.slot, metavar="[GPU]...")
-@_session_option
+@options.session_option
 @click.option("--all", "everything", is_flag=True, help="End every session.")
 @click.option(
-    "--grace", callback=_seconds, metavar="TIME", help="How long trainers may take, e.g. 30s."
+    "--grace",
+    callback=options.seconds,
+    metavar="TIME",
+    help="How long trainers may take, e.g. 30s.",
 )
 @click.option("--now", is_flag=True, help="Kill at once (SIGKILL).")
-@_socket_option
-@_json_option
+@click.option("--drain", is_flag=True, help="Let each worker finish its generation, and wait.")
+@options.socket_option
+@options.json_option
 def stop(
     gpus: tuple[str, ...],
     session: str | None,
     everything: bool,
     grace: float | None,
     now: bool,
+    drain: bool,
     socket_name: str | None,
     as_json: bool,
 ) -> int:
     """End what start started, all of it, and nothing else.
 
     Each trainer gets SIGINT and the grace period (30s, or what the session says), then its whole
-    process tree SIGTERM, then SIGKILL. All windows are ended at the same time.
+    process tree SIGTERM, then SIGKILL. All windows are ended at the same time. In cooperative mode
+    the generations that were running are given back to the study.
 
     \b
     Examples:
       tmuxevolve stop              the running session
       tmuxevolve stop 2 3          the workers on GPUs 2 and 3
+      tmuxevolve stop --drain      after the generations that are running
       tmuxevolve stop --all --now
     """
     from tmuxevolve import render
@@ -239,6 +207,10 @@ def stop(
 
     mux = _multiplexer(socket_name)
     windows = core.to_stop(mux.windows(), session, gpus, everything=everything)
+    if drain and (now or grace is not None):
+        raise click.UsageError("--drain goes with neither --now nor --grace")
+    if drain:
+        core.drain(mux, windows)
     override = core.StopOverride(grace, now)
     ended = core.stop(mux, windows, override)
     if as_json:
@@ -250,9 +222,9 @@ def stop(
 
 @main.command()
 @click.argument("session", required=False, shell_complete=completion.session)
-@_file_option
-@_socket_option
-@_json_option
+@options.file_option
+@options.socket_option
+@options.json_option
 def gpus(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> None:
     """List every GPU: who uses it, and whether a worker would get it.
 

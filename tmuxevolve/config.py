@@ -18,11 +18,49 @@ _Use = Literal["free", "all", "none"]
 _GpuName = Annotated[int, msgspec.Meta(ge=0)] | Annotated[str, msgspec.Meta(pattern=_GPU_NAME)]
 
 
-class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How hyperparameters evolve; ``native`` is the trainer's own ``--evolve``."""
+class Interval(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a hyp may go; what is left out is the trainer's own."""
 
-    mode: Literal["native"] = "native"
+    gain: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+class FitnessSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a program of which nothing is known leaves its fitness.
+
+    ``key`` names a value in a .json ``file`` ("val.map") or a column in a .csv one (its last row);
+    ``pattern`` is a regex whose last match, in ``file`` or in what the program printed, counts.
+    """
+
+    file: str | None = None
+    key: str | None = None
+    pattern: str | None = None
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How hyperparameters evolve.
+
+    ``cooperative``: the windows share one study, and ``generations`` is its budget. ``native`` is
+    the trainer's own ``--evolve`` in each window, and ``generations`` is each window's.
+    """
+
+    mode: Literal["cooperative", "native"] = "cooperative"
     generations: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    sampler: Literal["yolov5", "random", "optuna-tpe", "optuna-cmaes", "optuna-nsgaii"] = "yolov5"
+    seed: int = 0
+    space: dict[str, Interval | Literal["fixed"]] = {}
+    hyp: str | dict[str, float] | None = None
+    fitness: FitnessSource | None = None
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What follows a failed training: ``attempts`` more of it, the first after ``backoff``."""
+
+    attempts: Annotated[int, msgspec.Meta(ge=0)] = 1
+    backoff: Duration = msgspec.field(default_factory=lambda: Duration(10))
+    max_consecutive_failures: Annotated[int, msgspec.Meta(ge=1)] = 3
 
 
 class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,13 +87,14 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     workdir: str = "."
     command: str | tuple[str, ...]
-    trainer: Literal["yolov5", "command"] | None = None
+    trainer: Literal["yolov5", "ultralytics", "command"] | None = None
     results: str
     evolve: Evolve = msgspec.field(default_factory=Evolve)
     gpus: GpuPolicy = msgspec.field(default_factory=GpuPolicy)
     cpu_slots: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     env: dict[str, str] = {}
     stagger: Duration | None = None
+    restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
     stop: StopPolicy = msgspec.field(default_factory=StopPolicy)
 
 
@@ -73,6 +112,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cpu_slots: int
     env: dict[str, str]
     stagger: float | None
+    restart: RestartPolicy
     stop: StopPolicy
 
 

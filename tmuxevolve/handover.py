@@ -24,6 +24,7 @@ from tmuxevolve import units
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import TmuxEvolveError
+from tmuxevolve.evolution import Plan
 from tmuxevolve.multiplexer import State
 
 _LENGTH = struct.Struct("!Q")
@@ -36,12 +37,15 @@ TIMEOUT = 60.0
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot."""
+    """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot.
+
+    It runs ``argv`` once, or, with an ``evolution``, what that says, generation after generation.
+    """
 
     worker: str
-    session: str
-    slot: str
+    window: str
     argv: tuple[str, ...]
+    evolution: Plan | None = None
     workdir: str
     env: dict[str, str]
     uuid: str | None

@@ -30,13 +30,15 @@ _KILL_TIMEOUT = 5.0
 class Target:
     """A worker to end: its name, and its window's first process (None when that is gone).
 
-    The trainer gets ``signal`` and ``grace`` seconds to end by itself.
+    The trainer gets ``signal`` and ``grace`` seconds to end by itself. The first process gets
+    ``notice`` before that, so that it does not start another trainer.
     """
 
     worker: str
     pid: int | None
     signal: Signals = Signals.SIGINT
     grace: float = 30.0
+    notice: Signals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class _Family:
     target: Target
     seen: dict[int, psutil.Process] = field(default_factory=dict)
     trainers: dict[int, psutil.Process] = field(default_factory=dict)
+    asked: set[psutil.Process] = field(default_factory=set)
     sent: Signals | None = None
 
     def knows(self, pid: int | None) -> bool:
@@ -64,6 +67,19 @@ class _Family:
     def others(self) -> list[psutil.Process]:
         """Return the living members without ourselves: a worker may end its own family."""
         return [p for p in self.seen.values() if p.pid != os.getpid() and _is_alive(p)]
+
+    def warn(self) -> None:
+        """Send the first process its notice."""
+        first = self.target.pid
+        if self.target.notice and first is not None and self.knows(first):
+            _send(self.seen[first], self.target.notice)
+
+    def ask(self) -> None:
+        """Send every trainer the target's signal, once; without a trainer, whatever there is."""
+        for process in list(self.trainers.values() or self.others()):
+            if process not in self.asked:
+                self.asked.add(process)
+                self.send(self.target.signal, [process])
 
     def trainer_alive(self) -> bool:
         """Say whether the trainer itself, not just a helper of it, is alive."""
@@ -107,6 +123,17 @@ def trainer_pids(workers: Mapping[str, int]) -> dict[str, int]:
     return {firsts[parent]: pid for pid, parent in parents.items() if parent in firsts}
 
 
+def signal_workers(workers: Mapping[str, int], number: Signals) -> None:
+    """Signal the first processes of these workers; ``workers`` maps a worker's name to its pid."""
+    import psutil
+
+    for worker, pid in workers.items():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            if _names(pid, worker):
+                _send(process, number)
+
+
 def ours(pids: Iterable[int]) -> frozenset[int]:
     """Return those of the pids that were started by a worker of this user's."""
     return frozenset(pid for pid in pids if _mark(pid))
@@ -117,12 +144,18 @@ def _ask(families: Sequence[_Family], census: _Census, clock: Callable[[], float
     start = clock()
     deadlines = {}
     for family in families:
-        family.send(family.target.signal, family.trainers.values() or family.others())
+        family.warn()
+    census.look()
+    for family in families:
+        family.ask()
         deadlines[family.target.worker] = start + family.target.grace
     waiting = list(families)
     while waiting:
         census.look()
         for family in waiting:
+            # A trainer that was being started when the notice came is asked too.
+            if family.trainer_alive():
+                family.ask()
             if not family.trainer_alive():
                 worker = family.target.worker
                 deadlines[worker] = min(deadlines[worker], clock() + _LINGER)

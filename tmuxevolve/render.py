@@ -46,13 +46,21 @@ def started(result: Started, program: str) -> str:
     if result.running:
         names = ", ".join(window.window for window in result.running)
         lines += [f"already running, left alone: {names}"]
-    if not result.windows and not result.running:
+    if result.complete:
+        lines += [f"session {result.session}: {_complete(result)}"]
+    elif not result.windows and not result.running:
         lines += [f"session {result.session}: nothing free to start a worker on"]
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
     if result.windows:
         lines += ["", *_next_steps(result.windows[0], program)]
     return "\n".join(lines)
+
+
+def _complete(result: Started) -> str:
+    if result.running:
+        return "every generation left of the budget is being trained"
+    return f"the budget is spent, results in {result.results} (more: start --generations N)"
 
 
 def dry_run(runs: Sequence[DryRun], refused: Sequence[Refusal], notes: Iterable[str]) -> str:
@@ -155,24 +163,31 @@ def _how(result: Stopped) -> str:
 def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[str]:
     on_gpu = any(window.uuid for window in session.windows)
     gpu_columns = ("GPU MEM", "UTIL") if on_gpu else ()
-    header = ("WINDOW", "GPU", "PID", "STATE", "ELAPSED", *gpu_columns, "LAST LINE")
+    study = session.mode == "cooperative"
+    study_columns = ("GEN",) if study else ()
+    header = ("WINDOW", "GPU", "PID", "STATE", *study_columns, "ELAPSED", *gpu_columns, "LAST LINE")
     lines = [f"{session.session}: {_results(session)}"]
     if session.problem:
         lines.append(f"note: {session.problem}")
-    rows = (_status_row(window, on_gpu=on_gpu) for window in session.windows)
+    rows = (_status_row(window, on_gpu=on_gpu, study=study) for window in session.windows)
     lines += table(header, rows, width, colour=colour)
-    return lines + [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
+    lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
+    failed = (w for w in session.windows if w.failure and not w.reason)
+    return lines + [f"{w.window}: failed: {w.failure}" for w in failed]
 
 
 def _results(session: SessionStatus) -> str:
     if session.generations is None:
         return f"results in {session.results}"
     best = "" if session.best_fitness is None else f", best fitness {session.best_fitness:.5g}"
-    noun = "generation" if session.generations == 1 else "generations"
-    return f"{session.generations} {noun}{best}, results in {session.results}"
+    noun = "generation" if session.generations == 1 and not session.budget else "generations"
+    of = f" of {session.budget}" if session.budget else ""
+    counts = {"waiting": session.waiting, "failed": session.failed, "skipped": session.skipped}
+    others = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    return f"{session.generations}{of} {noun}{others}{best}, results in {session.results}"
 
 
-def _status_row(window: WindowStatus, *, on_gpu: bool) -> Sequence[str]:
+def _status_row(window: WindowStatus, *, on_gpu: bool, study: bool) -> Sequence[str]:
     state = window.state.value
     if window.exit_status is not None:
         state += f" (exit {window.exit_status})"
@@ -182,6 +197,7 @@ def _status_row(window: WindowStatus, *, on_gpu: bool) -> Sequence[str]:
         window.slot,
         str(window.pid or "-"),
         state,
+        *(("-" if window.generation is None else str(window.generation),) if study else ()),
         format_duration(window.elapsed),
         *((memory, _percent(window.gpu_utilization)) if on_gpu else ()),
         _squeeze(window.progress),

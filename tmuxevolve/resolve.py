@@ -48,6 +48,7 @@ class _Resolver:
             cpu_slots=entry.cpu_slots,
             env=env,
             stagger=entry.stagger,
+            restart=entry.restart,
             stop=entry.stop,
         )
 

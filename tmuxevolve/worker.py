@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
@@ -56,11 +56,13 @@ def main(address: str, worker: str) -> int:
         _say(str(error))
         return ExitStatus.FAILURE
     try:
-        ending = _run(order, counter)
+        ending = _evolve(order, counter) if order.evolution else _run(order, counter)
     except TmuxEvolveError as error:
-        counter.report(Report(state=State.FAILED, reason=str(error)))
         status = getattr(error, "status", error.exit_status)
         ending = Ending(status=status, reason=str(error), ended=time.time())
+    # Only the first report counts: nothing, when the trainer has run.
+    state = State.FAILED if ending.status else State.FINISHED
+    counter.report(Report(state=state, reason=ending.reason))
     if claim:
         claim.close()
     _record(ending)
@@ -79,10 +81,8 @@ def _run(order: Order, counter: Counter) -> Ending:
         signal.signal(number, _interrupt)
     trainer = None
     try:
-        if order.delay:
-            counter.report(Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
-            _wait(order)
-        trainer = _spawn(order)
+        _delay(order, counter, _sleep)
+        trainer = _spawn(order, order.argv, _cuda(order))
         counter.report(Report(state=State.RUNNING, pid=trainer.pid))
         status = trainer.wait()
     except _Interrupt as interrupt:
@@ -91,21 +91,60 @@ def _run(order: Order, counter: Counter) -> Ending:
     return _ending(status)
 
 
-def _wait(order: Order) -> None:
-    _say(f"{order.slot} starts in {order.delay:g} s")
+def _evolve(order: Order, counter: Counter) -> Ending:
+    """Run generations: what the window can do for that, and its signals as flags."""
+    from tmuxevolve import trainers
+    from tmuxevolve.evolution import Evolution, Window
+    from tmuxevolve.interrupts import Interrupts
+    from tmuxevolve.study import heartbeat
+
+    assert order.evolution  # noqa: S101  (main looks)
+    interrupts = Interrupts()
+    _delay(order, counter, interrupts.wait)
+    device: dict[str, str] = {}
+
+    def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        if not device:
+            device.update(_cuda(order))
+        trainer = _spawn(order, argv, device)
+        counter.report(Report(state=State.RUNNING, pid=trainer.pid))
+        return trainer
+
+    window = Window(spawn=spawn, end=lambda: _end_family(order), printed=_printed, say=_say)
+    trainer = trainers.find(order.evolution.recipe.trainer, ())
+    evolution = Evolution(order.evolution, trainer, window, interrupts)
+    return evolution.run(heartbeat.myself(order.worker, order.window))
+
+
+def _delay(order: Order, counter: Counter, wait: Callable[[float], None]) -> None:
+    if order.delay:
+        counter.report(Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
+        _say(f"{order.window} starts in {order.delay:g} s")
+        wait(order.delay)
+
+
+def _printed(notice: str) -> str:
+    from tmuxevolve.multiplexer import pane
+
+    try:
+        return pane.printed_since(notice, os.environ)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _sleep(seconds: float) -> None:
     signal.signal(signal.SIGINT, _interrupt)
-    time.sleep(order.delay)
+    time.sleep(seconds)
     signal.signal(signal.SIGINT, lambda *_: None)
 
 
-def _spawn(order: Order) -> subprocess.Popen[bytes]:
-    device = _cuda(order)
+def _spawn(order: Order, argv: Sequence[str], device: Mapping[str, str]) -> subprocess.Popen[bytes]:
     mark = {processes.MARK: order.worker, "PWD": order.workdir}
     env = {**environment(order.env, os.environ), **device, **mark}
     try:
-        return subprocess.Popen(order.argv, cwd=order.workdir, env=env)
+        return subprocess.Popen(argv, cwd=order.workdir, env=env)
     except OSError as error:
-        raise _NotStartedError(order.argv[0], error) from None
+        raise _NotStartedError(argv[0], error) from None
 
 
 def _cuda(order: Order) -> dict[str, str]:
@@ -148,19 +187,21 @@ def _ending(returncode: int) -> Ending:
 
 
 def _record(ending: Ending) -> None:
-    from tmuxevolve.multiplexer import tmux
+    from tmuxevolve.multiplexer import pane
 
     with suppress(OSError, subprocess.SubprocessError):
-        tmux.record_ending(ending, os.environ)
+        pane.record_ending(ending, os.environ)
 
 
 def _summary(order: Order, ending: Ending) -> str:
+    if ending.reason and not order.evolution:
+        return f"{order.window} did not start: {ending.reason}"
     if ending.reason:
-        return f"{order.slot} did not start: {ending.reason}"
+        return f"{order.window} {'failed' if ending.status else 'finished'}: {ending.reason}"
     how = (
         f"signal {signal.Signals(ending.signal).name}" if ending.signal else f"exit {ending.status}"
     )
-    return f"{order.slot} {'failed' if ending.status else 'finished'} ({how})"
+    return f"{order.window} {'failed' if ending.status else 'finished'} ({how})"
 
 
 def _say(text: str) -> None:

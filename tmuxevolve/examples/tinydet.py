@@ -23,6 +23,7 @@ from typing import Any
 from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.examples.tinydet_train import HYPS, Epoch, Settings, say, train
 from tmuxevolve.study import history, mutation
+from tmuxevolve.study.rows import METRICS
 
 _BUNDLED = Path(__file__).with_name("hyp.tinydet.yaml")
 _MODULE = "tmuxevolve.examples.tinydet"
@@ -34,7 +35,7 @@ _RESULT_COLUMNS = (
     "train/box_loss",
     "train/obj_loss",
     "train/cls_loss",
-    *history.METRICS,
+    *METRICS,
     "x/lr0",
     "x/lr1",
     "x/lr2",

@@ -39,6 +39,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uuid: str | None = None
     device: str = ""
     trainer: str
+    mode: str = "native"
     command: str
     results: str
     started: float
@@ -50,7 +51,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a worker's trainer ended: our own record, beside the multiplexer's.
 
     ``status`` is an exit status, ``signal`` the number of the signal that ended the trainer,
-    ``reason`` what kept it from running at all, ``ended`` seconds since the epoch.
+    ``reason`` why it ended, where that needs words, ``ended`` seconds since the epoch.
     """
 
     status: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +18,12 @@ from tmuxevolve.multiplexer import NOTICE, Attach, Ending, Facts, Opening, Windo
 MINIMUM = "3.2a"
 _INSTALL = "install it, e.g. apt install tmux"
 _FACTS = "@tmuxevolve"
-_ENDING = "@tmuxevolve_ending"
+ENDING = "@tmuxevolve_ending"
 _SESSION = "@tmuxevolve_session"
 _FIELDS = (
     "#{window_index} #{pane_id} #{pane_pid} #{pane_dead}"
     " s#{pane_dead_status} s#{pane_dead_signal}"
-    f" #{{{_FACTS}}} #{{?{_ENDING},#{{{_ENDING}}},-}} #{{window_name}}"
+    f" #{{{_FACTS}}} #{{?{ENDING},#{{{ENDING}}},-}} #{{window_name}}"
 )
 # A client hands its whole command line to the server in one message of at most 16 KiB.
 _MESSAGE_BYTES = 12_000
@@ -89,8 +88,11 @@ class Tmux:
             outputs = self._open(session, openings)
         if outputs is None:
             raise TmuxEvolveError(f"tmux: cannot make session {session!r}")
-        pairs = zip(openings, outputs, strict=True)
-        return tuple(opening.facts.worker for opening, output in pairs if output is None)
+        refused = {o.facts.worker for o, out in zip(openings, outputs, strict=True) if out is None}
+        if refused:
+            # The answer of a server that is about to exit may be lost, and what it did not be.
+            refused -= {window.facts.worker for window in self.windows()}
+        return tuple(o.facts.worker for o in openings if o.facts.worker in refused)
 
     def _open(self, session: str, openings: Sequence[Opening]) -> list[list[str] | None] | None:
         """Try once; None when there was a server, about to exit after its last session."""
@@ -172,7 +174,7 @@ class Tmux:
 
         end = os.urandom(8).hex()
         chain = [c for group in groups for c in (*group, ("display-message", "-p", end))]
-        words = [word for command in chain for word in (*map(_literal, command), ";")]
+        words = [word for command in chain for word in (*map(literal, command), ";")]
         try:
             # -u: names come back as they are whatever the caller's locale.
             reply = libtmux.Server(socket_name=self.socket_name).cmd("-u", *words[:-1])
@@ -182,30 +184,16 @@ class Tmux:
         return list(done), " ".join(reply.stderr)
 
 
-def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
-    """Keep how the trainer ended on the pane that ``environ`` belongs to, if that still exists."""
-    command = ("set-option", "-p", "-t", environ.get("TMUX_PANE", ""), _ENDING, _encode(ending))
-    if "TMUX" in environ:
-        subprocess.run(
-            ["tmux", *map(_literal, command)],
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
-
-
 def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None = None) -> Group:
     """Return the commands for one window; ``new_session`` is the size of a session to make."""
     target = opening.replaces.pane if opening.replaces else f"={session}:{opening.index}"
-    facts = ("set-option", "-p", "-t", target, _FACTS, _encode(opening.facts))
+    facts = ("set-option", "-p", "-t", target, _FACTS, encode(opening.facts))
     process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
     if opening.replaces:
         return [
             ("respawn-pane", "-k", "-t", target, *process),
             facts,
-            ("set-option", "-p", "-u", "-t", target, _ENDING),
+            ("set-option", "-p", "-u", "-t", target, ENDING),
         ]
     window = [
         facts,
@@ -278,7 +266,7 @@ def _split(lines: Iterable[str], end: str) -> list[list[str]]:
     return parts
 
 
-def _literal(word: str) -> str:
+def literal(word: str) -> str:
     """Keep a word that ends in a semicolon from ending the command."""
     return f"{word[:-1]}\\;" if word.endswith(";") else word
 
@@ -288,7 +276,7 @@ def _unformatted(text: str) -> str:
     return text.replace("#", "##")
 
 
-def _encode(value: msgspec.Struct) -> str:
+def encode(value: msgspec.Struct) -> str:
     """Return JSON that survives tmux and a list of fields: ASCII, and not one blank."""
     compact = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
     return compact.replace(" ", "\\u0020")

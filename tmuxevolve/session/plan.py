@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tmuxevolve import claims, gpus, processes, slots
 from tmuxevolve.claims import Holder
@@ -97,6 +97,15 @@ def make(session: Session, machine: Machine) -> Plan:
             places.append(Place(slot, window))
     running = tuple(window for window in mine if not window.state.is_over())
     return Plan(tuple(places), running, _once(refused), notes)
+
+
+def at_most(chosen: Plan, workers: int | None) -> Plan:
+    """Return the plan with no more new workers than there is work for; None is no limit."""
+    if workers is None or workers >= len(chosen.places):
+        return chosen
+    left = "1 generation is" if workers == 1 else f"{workers} generations are"
+    notes = (f"{left} left of the budget that nobody works on",) if workers else ()
+    return replace(chosen, places=chosen.places[:workers], notes=(*chosen.notes, *notes))
 
 
 def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shlex
 import sys
@@ -19,9 +18,10 @@ from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.handover import Order, Parcel, Report
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
-from tmuxevolve.session import plan
+from tmuxevolve.session import evolve, plan
+from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.plan import Place, Plan, Refusal
-from tmuxevolve.trainers import Native, Trainer
+from tmuxevolve.trainers import Trainer
 
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
@@ -42,7 +42,7 @@ class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``start`` did."""
+    """What ``start`` did; ``complete`` when the study's budget leaves nothing to do."""
 
     session: str
     results: str
@@ -51,13 +51,14 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     running: tuple[StartedWindow, ...]
     refused: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    complete: bool = False
 
     @property
     def exit_status(self) -> ExitStatus:
         """Return success when something runs and nothing failed."""
-        if any(window.state.is_over() for window in self.windows):
+        if any(window.state in {State.FAILED, State.GONE} for window in self.windows):
             return ExitStatus.FAILURE
-        if self.windows or self.running:
+        if self.windows or self.running or self.complete:
             return ExitStatus.OK
         return ExitStatus.NOTHING_FREE
 
@@ -75,33 +76,49 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """A session, its trainer's command, and where it will run."""
+    """A session, what its windows will run, and where."""
 
     session: Session
     trainer: Trainer
-    native: Native
+    job: Job
     plan: Plan
 
     @property
     def stagger(self) -> float:
         """Return the seconds between two windows' starts."""
         chosen = self.session.stagger
-        return self.trainer.stagger if chosen is None else chosen
+        usual = self.trainer.stagger if self.job.mode == "native" else 0.0
+        return usual if chosen is None else chosen
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know."""
+        return (*self.plan.notes, *self.job.notes)
 
     @property
     def exit_status(self) -> ExitStatus:
         """Return success when there is a place for a worker, or workers run already."""
-        return ExitStatus.OK if self.plan.places or self.plan.running else ExitStatus.NOTHING_FREE
+        busy = self.plan.places or self.plan.running or self.job.workers_wanted == 0
+        return ExitStatus.OK if busy else ExitStatus.NOTHING_FREE
 
 
-def prepare(session: Session, mux: Multiplexer, environ: Mapping[str, str]) -> Preparation:
-    """Look at the machine and decide what to start; nothing is changed."""
+def prepare(
+    session: Session,
+    mux: Multiplexer,
+    environ: Mapping[str, str],
+    generations: int | None = None,
+) -> Preparation:
+    """Look at the machine and decide what to start; nothing is changed.
+
+    ``generations`` is what the command line says in place of the session's.
+    """
     mux.check()
     snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
     trainer = trainers.find(session.trainer, session.command)
-    native = trainer.native(session, on_gpu=plan.on_gpu(session, snapshot))
+    job = evolve.job(session, trainer, generations, on_gpu=plan.on_gpu(session, snapshot))
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
-    return Preparation(session, trainer, native, plan.make(session, machine))
+    chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
+    return Preparation(session, trainer, job, chosen)
 
 
 def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
@@ -113,7 +130,7 @@ def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
             slot=place.slot.label,
             workdir=str(session.workdir),
             env={**session.env, **slots.cuda_environment(place.slot.gpu, session.gpus.visible)},
-            argv=preparation.native.argv,
+            argv=preparation.job.argv,
             delay=number * preparation.stagger,
         )
         for number, place in enumerate(preparation.plan.places)
@@ -124,6 +141,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     """Open a window for each place and hand every worker its order and its claim."""
     session = preparation.session
     _make_results(session)
+    begun = evolve.begin(preparation.job, session)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
     places = [place for place, _ in held]
     parcels = _parcels(preparation, held, environ)
@@ -138,7 +156,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     return Started(
         session=session.name,
         results=str(session.results),
-        command=preparation.native.argv,
+        command=preparation.job.argv,
         windows=tuple(
             _started(place, report or _TAKEN)
             for place, report in opened
@@ -146,7 +164,8 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         ),
         running=tuple(_running([*preparation.plan.running, *elsewhere.values()])),
         refused=(*preparation.plan.refused, *refused),
-        notes=(*preparation.plan.notes, *preparation.native.notes),
+        notes=(*preparation.notes, *begun),
+        complete=preparation.job.workers_wanted == 0,
     )
 
 
@@ -162,12 +181,7 @@ def _opened_elsewhere(
 
 
 def _make_results(session: Session) -> None:
-    try:
-        session.results.mkdir(parents=True, exist_ok=True)
-        writable = os.access(session.results, os.W_OK | os.X_OK)
-        problem = None if writable else "not writable"
-    except OSError as error:
-        problem = error.strerror
+    problem = evolve.results_problem(session.results)
     if problem:
         where = f"{session.source}: sessions.{session.name}.results"
         raise UsageError(f"{where}: cannot use {session.results}: {problem}")
@@ -199,9 +213,9 @@ def _parcels(
         Parcel(
             Order(
                 worker=f"{place.slot.name}-{secrets.token_hex(8)}",
-                session=session.name,
-                slot=place.slot.name,
-                argv=preparation.native.argv,
+                window=place.slot.name,
+                argv=preparation.job.argv,
+                evolution=preparation.job.evolution,
                 workdir=str(session.workdir),
                 env={**environ, **session.env},
                 uuid=place.slot.uuid,
@@ -256,6 +270,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             uuid=place.slot.uuid,
             device=gpu.name if gpu else "CPU",
             trainer=preparation.trainer.name,
+            mode=preparation.job.mode,
             command=shlex.join(order.argv)[:_COMMAND_CHARS],
             results=str(session.results),
             started=time.time(),

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from tmuxevolve import claims, gpus, processes, trainers
 from tmuxevolve.config import GpuPolicy
-from tmuxevolve.errors import MissingError
+from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
-from tmuxevolve.multiplexer import Multiplexer, State, Window
+from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
+from tmuxevolve.study.journal import Failed
+from tmuxevolve.study.survey import survey
 
 
 class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One window. Times are in seconds (``started`` since the epoch), memory in bytes.
 
     ``pid`` is the trainer's; ``exit_status`` is 128 + n after signal n; ``progress`` is the last
-    line on the window's screen; the gpu fields are None on CPU slots.
+    line on the window's screen; ``generation`` is the number of the one at work, ``failure`` the
+    last training that failed here, with its reason; the gpu fields are None on CPU slots.
     """
 
     window: str
@@ -35,19 +39,30 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     started: float
     elapsed: float
     progress: str
+    generation: int | None
+    failure: str | None
     gpu_memory_used: int | None
     gpu_memory_total: int | None
     gpu_utilization: int | None
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One session; ``generations`` is None when its trainer keeps no evolve.csv."""
+    """One session; ``generations`` is None when its trainer keeps no evolve.csv.
+
+    In cooperative mode ``budget`` is the study's, ``waiting`` were given back and nobody works on
+    them, ``failed`` trainings failed, and ``skipped`` generations were given up after that.
+    """
 
     session: str
     trainer: str
     command: str
     results: str
+    mode: str
     generations: int | None
+    budget: int | None
+    waiting: int
+    failed: int
+    skipped: int
     best_fitness: float | None
     problem: str | None
     windows: tuple[WindowStatus, ...]
@@ -124,24 +139,76 @@ def _session(
     pids: Mapping[str, int],
     snapshot: Snapshot,
 ) -> SessionStatus:
-    facts = windows[0].facts
-    history = trainers.find(facts.trainer, ()).history(Path(facts.results))
-    best = history.best if history else None
+    facts, results = windows[0].facts, _results(windows[0].facts)
     return SessionStatus(
         session=facts.session,
         trainer=facts.trainer,
         command=facts.command,
         results=facts.results,
-        generations=len(history.generations) if history else None,
-        best_fitness=best.fitness if best else None,
-        problem=history.problem if history else None,
+        mode=facts.mode,
+        generations=results.finished,
+        budget=results.budget,
+        waiting=results.waiting,
+        failed=results.failed,
+        skipped=results.skipped,
+        best_fitness=results.best_fitness,
+        problem=results.problem,
         windows=tuple(
-            _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot) for w in windows
+            _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot, results)
+            for w in windows
         ),
     )
 
 
-def _window(window: Window, line: str, pid: int | None, snapshot: Snapshot) -> WindowStatus:
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What a results directory says, in either mode."""
+
+    finished: int | None = None
+    best_fitness: float | None = None
+    problem: str | None = None
+    budget: int | None = None
+    waiting: int = 0
+    failed: int = 0
+    skipped: int = 0
+    at_work: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, Failed] = field(default_factory=dict)
+
+
+def _results(facts: Facts) -> _Results:
+    if facts.mode == "native":
+        return _native(facts)
+    try:
+        found = survey(Path(facts.results))
+    except (OSError, UsageError) as error:
+        return _Results(problem=str(error))
+    if found is None:
+        return _Results(problem=f"{facts.results}: the study is gone")
+    return _Results(
+        finished=found.finished,
+        best_fitness=found.best.fitness if found.best else None,
+        problem=found.problem,
+        budget=found.budget,
+        waiting=found.waiting,
+        failed=found.failed,
+        skipped=found.skipped,
+        at_work=found.at_work,
+        failures=found.failures,
+    )
+
+
+def _native(facts: Facts) -> _Results:
+    history = trainers.find(facts.trainer, ()).history(Path(facts.results))
+    if history is None:
+        return _Results()
+    fitness = history.best.fitness if history.best else None
+    return _Results(len(history.generations), fitness, history.problem)
+
+
+def _window(
+    window: Window, line: str, pid: int | None, snapshot: Snapshot, results: _Results
+) -> WindowStatus:
+    failed = results.failures.get(window.facts.worker)
     facts, ending = window.facts, window.ending
     gpu = snapshot.find(facts.uuid) if facts.uuid else None
     ended = ending.ended if ending else time.time()
@@ -159,6 +226,8 @@ def _window(window: Window, line: str, pid: int | None, snapshot: Snapshot) -> W
         started=facts.started,
         elapsed=max(0.0, ended - facts.started),
         progress=line,
+        generation=results.at_work.get(facts.worker),
+        failure=f"generation {failed.number}: {failed.reason}" if failed else None,
         gpu_memory_used=gpu.memory_used if gpu else None,
         gpu_memory_total=gpu.memory_total if gpu else None,
         gpu_utilization=gpu.utilization if gpu else None,

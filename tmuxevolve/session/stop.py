@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from signal import Signals
 
 import msgspec
 
 from tmuxevolve import processes
-from tmuxevolve.errors import ExitStatus
+from tmuxevolve.errors import ExitStatus, UsageError
+from tmuxevolve.interrupts import DRAIN, STOP
 from tmuxevolve.multiplexer import Multiplexer, Window
 from tmuxevolve.processes import Ended, Target
 from tmuxevolve.session.attach import refuse_several, select
+
+_POLL = 0.2
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +52,25 @@ def stop(
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
 
 
+def drain(
+    mux: Multiplexer, windows: Sequence[Window], pause: Callable[[float], None] = time.sleep
+) -> None:
+    """Let each worker finish the generation that it is at; return when all have.
+
+    Raises UsageError for windows in native mode: their trainers know no such end.
+    """
+    native = next((w for w in windows if w.facts.mode == "native" and not w.state.is_over()), None)
+    if native:
+        raise UsageError(
+            f"{native.name} of session {native.facts.session} runs the trainer's own evolution:"
+            " --drain is for evolve.mode: cooperative"
+        )
+    workers = {window.facts.worker for window in windows if not window.state.is_over()}
+    processes.signal_workers({w.facts.worker: w.pid for w in windows if not w.dead}, DRAIN)
+    while any(w.facts.worker in workers and not w.dead for w in mux.windows()):
+        pause(_POLL)
+
+
 def to_stop(
     windows: Sequence[Window], name: str | None, wanted: Sequence[str], *, everything: bool
 ) -> list[Window]:
@@ -70,6 +93,7 @@ def _target(window: Window, override: StopOverride) -> Target:
         pid=None if window.dead else window.pid,
         signal=Signals.SIGKILL if override.now else Signals[facts.stop_signal],
         grace=facts.stop_grace if override.grace is None else override.grace,
+        notice=STOP if facts.mode == "cooperative" else None,
     )
 
 

@@ -7,50 +7,43 @@ the middle of a line. So the reader takes what is whole and names what is not; i
 from __future__ import annotations
 
 import fcntl
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from tmuxevolve.errors import UsageError
+from tmuxevolve.study import files, rows
+from tmuxevolve.study.rows import WIDTH, YOLOV5, Layout
 
-METRICS = (
-    "metrics/precision",
-    "metrics/recall",
-    "metrics/mAP_0.5",
-    "metrics/mAP_0.5:0.95",
-    "val/box_loss",
-    "val/obj_loss",
-    "val/cls_loss",
-)
-"""The first columns of evolve.csv; those after them are hyps."""
-
-_WIDTH = 20
 _LONGEST_HEADER = 1 << 16
-_MAP50_WEIGHT = 0.1
-_MAP_WEIGHT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One training: its number from 0, its seven metrics in METRICS' order, its hyps."""
+    """One training: its number from 0, its metrics in the layout's order, its hyps."""
 
     number: int
     metrics: tuple[float, ...]
     hyp: Mapping[str, float]
+    layout: Layout = YOLOV5
 
     @property
     def fitness(self) -> float:
-        """Return what YOLOv5 ranks by: 0.1 x mAP_0.5 + 0.9 x mAP_0.5:0.95."""
-        return _MAP50_WEIGHT * self.metrics[2] + _MAP_WEIGHT * self.metrics[3]
+        """Return what generations are ranked by."""
+        return self.layout.fitness(self.metrics)
+
+    @property
+    def rank(self) -> float:
+        """Return the fitness so that more is better, also where less fitness is."""
+        return self.layout.rank(self.fitness)
 
     @property
     def counts(self) -> bool:
         """Say whether this training can be ranked: a diverged one has no finite fitness."""
-        return math.isfinite(self.fitness)
+        return rows.is_finite(self.metrics, self.layout)
 
 
 @dataclass(frozen=True)
@@ -64,10 +57,10 @@ class History:
     def best(self) -> Generation | None:
         """Return the fittest generation, the first of equals; None when none can be ranked."""
         ranked = (generation for generation in self.generations if generation.counts)
-        return max(ranked, key=lambda generation: generation.fitness, default=None)
+        return max(ranked, key=lambda generation: generation.rank, default=None)
 
 
-def read(path: Path) -> History:
+def read(path: Path, layout: Layout = YOLOV5) -> History:
     """Read an evolve.csv, however damaged; a missing one has no generations."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -76,22 +69,37 @@ def read(path: Path) -> History:
     except OSError as error:
         return History(problem=f"{path.name}: {error.strerror}")
     *lines, unfinished = text.split("\n")
-    reader = _Reader()
+    reader = _Reader(layout)
     for number, line in enumerate(lines, start=1):
         reader.take(number, line)
     reader.take(len(lines) + 1, unfinished, ended=False)
     return History(tuple(reader.generations), _in_one_line(path, reader.problems))
 
 
-def append(path: Path, metrics: Sequence[float], hyp: Mapping[str, float]) -> None:
+def columns(path: Path) -> tuple[str, ...]:
+    """Return the names in an evolve.csv's header; none when there is no whole header."""
+    try:
+        with path.open("rb") as file:
+            first, end, _ = file.read(_LONGEST_HEADER).partition(b"\n")
+    except FileNotFoundError:
+        return ()
+    names = first.decode(errors="replace").split(",")
+    return tuple(name.strip() for name in names) if end else ()
+
+
+def append(
+    path: Path, metrics: Sequence[float], hyp: Mapping[str, float], layout: Layout = YOLOV5
+) -> str | None:
     """Add one generation, and before the first one the header, exactly as YOLOv5 writes them.
 
     The file is locked meanwhile, so that of several first writers only one adds the header; it is
-    written at once, so that a reader sees whole lines. Raises UsageError when the file has other
-    columns: the row would spoil it for YOLOv5.
+    written at once or not at all, so that a reader sees whole lines. What a killed writer left of a
+    line is set aside in a file beside it, and the message returned says so: YOLOv5 cannot read a
+    file with such a line. Raises UsageError when the file has other columns: the row would spoil it
+    for YOLOv5; and OSError.
     """
     with _locked(path) as descriptor:
-        _append(path, descriptor, metrics, hyp)
+        return _append(path, descriptor, metrics, hyp, layout)
 
 
 def record(path: Path, best: Path, metrics: Sequence[float], hyp: Mapping[str, float]) -> History:
@@ -100,7 +108,7 @@ def record(path: Path, best: Path, metrics: Sequence[float], hyp: Mapping[str, f
     One lock covers all of it, so that an older best never replaces a newer one.
     """
     with _locked(path) as descriptor:
-        _append(path, descriptor, metrics, hyp)
+        _append(path, descriptor, metrics, hyp, YOLOV5)
         history = read(path)
         write_best_yaml(best, history)
     return history
@@ -108,27 +116,28 @@ def record(path: Path, best: Path, metrics: Sequence[float], hyp: Mapping[str, f
 
 def write_best_yaml(path: Path, history: History) -> None:
     """Replace hyp_evolve.yaml at once; nothing happens while there is no best generation."""
-    import yaml
+    if history.best:
+        files.replace(path, best_yaml(history.best, len(history.generations)))
 
-    best = history.best
-    if best is None:
-        return
+
+def best_yaml(best: Generation, count: int) -> str:
+    """Return YOLOv5's hyp_evolve.yaml for the best of ``count`` generations."""
     comments = (
         "YOLOv5 Hyperparameter Evolution Results",
         f"Best generation: {best.number}",
-        f"Last generation: {history.generations[-1].number}",
-        ", ".join(f"{name:>{_WIDTH}}" for name in METRICS),
-        ", ".join(f"{value:>{_WIDTH}.5g}" for value in best.metrics),
+        f"Last generation: {count - 1}",
+        ", ".join(f"{name:>{WIDTH}}" for name in best.layout.metrics),
+        ", ".join(f"{value:>{WIDTH}.5g}" for value in best.metrics),
     )
     head = "".join(f"# {line}\n" for line in comments)
-    hyps = {name: float(value) for name, value in best.hyp.items()}
-    _replace(path, f"{head}\n{yaml.safe_dump(hyps, sort_keys=False)}")
+    return f"{head}\n{files.yaml_lines(best.hyp)}"
 
 
 class _Reader:
     """Takes line after line of an evolve.csv."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self.generations: list[Generation] = []
         self.problems: list[str] = []
         self._columns: tuple[str, ...] = ()
@@ -138,7 +147,7 @@ class _Reader:
         names = tuple(cell.strip() for cell in cells)
         if names == ("",):
             return
-        if names[: len(METRICS)] == METRICS:
+        if names[: len(self._layout.metrics)] == self._layout.metrics:
             self._take_header(number, names)
         elif _is_whole(cells, len(self._columns), ended=ended):
             self._take_row(number, cells)
@@ -156,9 +165,10 @@ class _Reader:
         except ValueError:
             self.problems.append(f"line {number} has a cell that is no number and is left out")
             return
-        cut = len(METRICS)
+        cut = len(self._layout.metrics)
         hyp = dict(zip(self._columns[cut:], values[cut:], strict=True))
-        self.generations.append(Generation(len(self.generations), tuple(values[:cut]), hyp))
+        number, metrics = len(self.generations), tuple(values[:cut])
+        self.generations.append(Generation(number, metrics, hyp, self._layout))
 
 
 def _is_whole(cells: Sequence[str], columns: int, *, ended: bool) -> bool:
@@ -167,8 +177,8 @@ def _is_whole(cells: Sequence[str], columns: int, *, ended: bool) -> bool:
     Padding stands in front, so a padded row that was cut ends in a cell that is too narrow; of
     another row only the line's end tells.
     """
-    padded = len(cells[0]) >= _WIDTH
-    return len(cells) == columns and (len(cells[-1]) >= _WIDTH if padded else ended)
+    padded = len(cells[0]) >= WIDTH
+    return len(cells) == columns and (len(cells[-1]) >= WIDTH if padded else ended)
 
 
 def _in_one_line(path: Path, problems: Sequence[str]) -> str | None:
@@ -190,40 +200,45 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _append(
-    path: Path, descriptor: int, metrics: Sequence[float], hyp: Mapping[str, float]
-) -> None:
-    values = {**dict(zip(METRICS, metrics, strict=True)), **hyp}
-    names, before = _prepare(path, descriptor, tuple(values))
-    data = before + _line(f"{values[name]:{_WIDTH}.5g}" for name in names)
-    if os.write(descriptor, data) < len(data):
-        raise OSError(f"{path}: the row was not written whole: is the disk full?")
+    path: Path,
+    descriptor: int,
+    metrics: Sequence[float],
+    hyp: Mapping[str, float],
+    layout: Layout,
+) -> str | None:
+    values = {**dict(zip(layout.metrics, metrics, strict=True)), **hyp}
+    names, before = _columns(path, descriptor, tuple(values))
+    message = None
+    if not before and names and _is_torn(descriptor):
+        before, message = _mend(path, descriptor, len(names))
+    files.write(descriptor, before + rows.row(values[name] for name in names), path)
+    return message
 
 
-def _prepare(path: Path, descriptor: int, names: Sequence[str]) -> tuple[Sequence[str], bytes]:
-    """Return the columns in the file's order, and what it lacks before the next row.
-
-    That is the header or the rest of it, or the end of a line whose writer was killed.
-    """
-    header = _line(f"{name:>{_WIDTH}}" for name in names)
+def _columns(path: Path, descriptor: int, names: Sequence[str]) -> tuple[Sequence[str], bytes]:
+    """Return the columns in the file's order, and what its header lacks."""
+    header = rows.header(names)
     first, end, _ = os.pread(descriptor, _LONGEST_HEADER, 0).partition(b"\n")
     if not end and header.startswith(first):
         return names, header[len(first) :]
     written = [cell.strip() for cell in first.decode(errors="replace").split(",")]
     if sorted(written) != sorted(names):
-        raise UsageError(f"{path} has other columns: use another --name, or move it away")
-    last = os.pread(descriptor, 1, os.fstat(descriptor).st_size - 1)
-    return written, b"" if last == b"\n" else b"\n"
+        raise UsageError(f"{path} has other columns: use another results directory, or move it")
+    return written, b""
 
 
-def _line(cells: Iterable[str]) -> bytes:
-    return (",".join(cells) + "\n").encode()
+def _is_torn(descriptor: int) -> bool:
+    return os.pread(descriptor, 1, os.fstat(descriptor).st_size - 1) != b"\n"
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+def _mend(path: Path, descriptor: int, columns: int) -> tuple[bytes, str | None]:
+    """End a last row that lacks only its end; set another one aside. Return what to write first."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - _LONGEST_HEADER)
+    tail = os.pread(descriptor, size - start, start).rpartition(b"\n")[2]
+    if _is_whole(tail.decode(errors="replace").split(","), columns, ended=False):
+        return b"\n", None
+    aside = path.with_name(f"{path.name}.torn")
+    files.append(aside, tail + b"\n")
+    os.ftruncate(descriptor, size - len(tail))
+    return b"", f"{path.name} ended in the middle of a line, which is in {aside.name} now"

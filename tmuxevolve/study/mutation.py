@@ -29,15 +29,23 @@ _ATTEMPTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How far a hyp may go; a gain of zero keeps it out of mutation."""
+    """How far a hyp may go; a gain of zero keeps it out of mutation.
+
+    ``digits`` are the decimals that it is rounded to.
+    """
 
     gain: float
     lower: float
     upper: float
+    digits: int = DIGITS
 
     def clamp(self, value: float) -> float:
         """Return the nearest allowed value."""
         return min(max(value, self.lower), self.upper)
+
+    def settle(self, value: float) -> float:
+        """Return the nearest allowed value, rounded."""
+        return self.clamp(round(self.clamp(value), self.digits))
 
 
 META: Mapping[str, Bounds] = MappingProxyType(
@@ -83,11 +91,11 @@ def select_parent(generations: Sequence[Generation], rng: Random) -> Generation 
     train.py, parent selection "single").
     """
     ranked = [generation for generation in generations if generation.counts]
-    candidates = sorted(ranked, key=lambda found: found.fitness, reverse=True)[:_PARENTS]
+    candidates = sorted(ranked, key=lambda found: found.rank, reverse=True)[:_PARENTS]
     if not candidates:
         return None
-    worst = candidates[-1].fitness
-    weights = [candidate.fitness - worst + _LEAST_WEIGHT for candidate in candidates]
+    worst = candidates[-1].rank
+    weights = [candidate.rank - worst + _LEAST_WEIGHT for candidate in candidates]
     return rng.choices(candidates, weights)[0]
 
 
@@ -120,8 +128,7 @@ def mutate(
 def constrain(hyp: Mapping[str, float], bounds: Mapping[str, Bounds]) -> dict[str, float]:
     """Return the hyps clamped and rounded; those without bounds as they are."""
     return {
-        name: round(bounds[name].clamp(value), DIGITS) if name in bounds else value
-        for name, value in hyp.items()
+        name: bounds[name].settle(value) if name in bounds else value for name, value in hyp.items()
     }
 
 

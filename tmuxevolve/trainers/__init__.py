@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tmuxevolve.config import Session
+import msgspec
+
+from tmuxevolve.config import FitnessSource, Session
+from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.study.history import History
+from tmuxevolve.study.mutation import Bounds
+from tmuxevolve.study.rows import YOLOV5, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +24,47 @@ class Native:
     notes: tuple[str, ...] = ()
 
 
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """How a trainer trains single generations: made by ``start``, used by every worker.
+
+    ``argv`` is the command without what a generation adds to it; ``base`` are the hyps to begin
+    with; ``space`` holds the bounds of those hyps that may move; ``generations`` is the budget.
+    """
+
+    trainer: str
+    argv: tuple[str, ...]
+    base: dict[str, float]
+    space: dict[str, Bounds]
+    generations: int = 300
+    layout: Layout = YOLOV5
+    fitness: FitnessSource | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One attempt at a generation: ``folder`` is its own, and holds ``hyp_file``; paths absolute.
+
+    ``seed`` is different for every generation of a study, and the same when one is repeated.
+    """
+
+    number: int
+    hyp: Mapping[str, float]
+    hyp_file: Path
+    folder: Path
+    seed: int
+
+
+class NoResultError(TmuxEvolveError):
+    """A training ended without leaving a fitness; the text says what is missing, and where."""
+
+
 class Trainer(Protocol):
     """A kind of trainer."""
 
     name: str
     stagger: float
-    """Seconds between windows when the session does not say."""
+    """Seconds between windows in native mode when the session does not say."""
 
     def detects(self, command: Sequence[str]) -> bool:
         """Say whether the command runs this trainer."""
@@ -35,6 +75,33 @@ class Trainer(Protocol):
         Raises UsageError when the command says something that contradicts the session.
         """
 
+    def recipe(self, session: Session, *, on_gpu: bool) -> Recipe:
+        """Return how single generations are trained.
+
+        Raises UsageError when the command contradicts the session, or its hyps cannot be read.
+        """
+
+    def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
+        """Return the command that trains one generation, in the session's workdir."""
+
+    def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
+        """Read what the training wrote, in the layout's order; ``log`` is what it printed.
+
+        Raises NoResultError when there is none: it failed then, whatever its exit status.
+        """
+
+    def completed(self, recipe: Recipe, training: Training) -> tuple[float, ...] | None:
+        """Return the metrics of a training whose files alone prove that it came to its end.
+
+        None when they do not: a worker may have been killed in the middle of it.
+        """
+
+    def tidy(self, training: Training) -> None:
+        """Remove what a finished training leaves in its folder that nobody needs, such as weights.
+
+        Raises OSError.
+        """
+
     def history(self, results: Path) -> History | None:
         """Return the generations in a results directory; None when this trainer keeps none."""
 
@@ -42,9 +109,10 @@ class Trainer(Protocol):
 def find(name: str | None, command: Sequence[str]) -> Trainer:
     """Return the trainer of this name, or the one that recognises the command."""
     from tmuxevolve.trainers.command import Command
+    from tmuxevolve.trainers.ultralytics import Ultralytics
     from tmuxevolve.trainers.yolov5 import YoloV5
 
-    trainers: tuple[Trainer, ...] = (YoloV5(), Command())
+    trainers: tuple[Trainer, ...] = (YoloV5(), Ultralytics(), Command())
     if name:
         return next(trainer for trainer in trainers if trainer.name == name)
     return next(trainer for trainer in trainers if trainer.detects(command))

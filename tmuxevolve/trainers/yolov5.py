@@ -1,30 +1,34 @@
-"""YOLOv5's train.py, and programs that keep its contract.
-
-Facts about YOLOv5 are from its train.py at v7.0 and at master (5081342, August 2026).
-"""
+"""YOLOv5's train.py, and programs that keep its contract."""
 
 from __future__ import annotations
 
-import argparse
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from tmuxevolve.config import Session
-from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history
-from tmuxevolve.trainers import Native
+from tmuxevolve.study.mutation import META
+from tmuxevolve.study.rows import METRICS
+from tmuxevolve.trainers import Native, NoResultError, Recipe, Training, hyps
+
+if TYPE_CHECKING:
+    from tmuxevolve.trainers.yolov5_command import YoloCommand
 
 _SCRIPT = "train.py"
 _MODULE = "yolov5.train"
-# The option that came with the genetic algorithm in December 2023, whose population is private to
-# each process.
-_GENETIC = "--evolve_population"
-_GENERATIONS = 300
+_RUNNER = Path(__file__).with_name("yolov5_runner.py")
+_RESULT = "result.json"
+# train.py's own number, with which evolution begins where the yaml has none (v7.0, function main).
+_ANCHORS = 3.0
 
 
 class YoloV5:
-    """YOLOv5's own ``--evolve`` on a shared ``--project``/``--name``."""
+    """YOLOv5: its own ``--evolve`` on a shared directory, or one plain training after another."""
 
     name = "yolov5"
     # v7.0 seeds each mutation with the whole second: workers must not draw in the same one.
@@ -39,112 +43,126 @@ class YoloV5:
 
         ``--resume`` is added because with ``--evolve`` it is what sets exist-ok.
         """
-        known, rest = _parse(session)
-        _check_directory(known, session)
-        device, notes = _device(known, session, on_gpu=on_gpu)
-        argv = (*session.command[:1], *rest, *device, *_directory(session.results))
-        evolve = ("--evolve", str(_generations(known, session)))
-        return Native((*argv, *evolve), (*notes, *_warnings(session)))
+        from tmuxevolve.trainers.yolov5_command import YoloCommand
+
+        command, results = YoloCommand(session), session.results
+        device, notes = command.device(on_gpu=on_gpu)
+        shared = ("--project", str(results.parent), "--name", results.name)
+        evolve = ("--exist-ok", "--resume", "--evolve", str(command.generations()))
+        if command.is_genetic():
+            notes = (
+                *notes,
+                "this YOLOv5's --evolve is the genetic algorithm of December 2023: every window"
+                " evolves a population of its own and does not learn from the others; each of its"
+                " generations is 50 trainings (evolve.mode: cooperative shares them all)",
+            )
+        return Native((*command.words, *device, *shared, *evolve), notes)
+
+    def recipe(self, session: Session, *, on_gpu: bool) -> Recipe:
+        """Return the command without what evolution adds, and the hyps of its ``--hyp``."""
+        from tmuxevolve.trainers.yolov5_command import YoloCommand
+
+        if session.evolve.hyp is not None:
+            raise hyps.refused(session, "hyp", "leave it out: --hyp in the command says it")
+        if session.evolve.fitness is not None:
+            raise hyps.refused(session, "fitness", "leave it out: it is YOLOv5's own")
+        command = YoloCommand(session, also=("--hyp",))
+        device, notes = command.device(on_gpu=on_gpu)
+        base = _base(command)
+        return Recipe(
+            trainer=self.name,
+            argv=(*_single(command), *device),
+            base=base,
+            space={name: META[name] for name in base if name in META},
+            generations=command.generations(),
+            notes=notes,
+        )
+
+    def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
+        """Return the command that trains this generation, into a folder of its own."""
+        words, folder = list(recipe.argv), training.folder
+        if _is_run_by_us(recipe):
+            words.insert(words.index(str(_RUNNER)) + 1, str(folder / _RESULT))
+        place = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
+        return (*words, "--hyp", str(training.hyp_file), *place)
+
+    def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
+        """Read the runner's result, or the last row of the trainer's results.csv."""
+        del log
+        # A train.py that the runner did not know was run as it is.
+        if not (training.folder / _RESULT).exists():
+            return _last_row(training.folder / "results.csv")
+        return self.completed(recipe, training) or _nothing(training.folder / _RESULT, "no numbers")
+
+    def completed(self, recipe: Recipe, training: Training) -> tuple[float, ...] | None:
+        """Return the metrics of a training whose files prove that it came to its end."""
+        del recipe
+        try:
+            data = (training.folder / _RESULT).read_bytes()
+            values = msgspec.json.decode(data, type=dict[str, list[float | None]])["metrics"]
+        except (OSError, msgspec.DecodeError, KeyError):
+            return None
+        metrics = tuple(math.nan if value is None else value for value in values)
+        return metrics if len(metrics) == len(METRICS) else None
+
+    def tidy(self, training: Training) -> None:
+        """Remove weights, which a plain training writes in spite of ``--nosave``."""
+        import shutil
+
+        with suppress(FileNotFoundError):
+            shutil.rmtree(training.folder / "weights")
+        for events in training.folder.glob("events.out.tfevents.*"):
+            events.unlink()
 
     def history(self, results: Path) -> history.History | None:
         """Read the shared evolve.csv."""
         return history.read(results / "evolve.csv")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reads YOLOv5's options as YOLOv5 does, abbreviations included."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
+def _is_run_by_us(recipe: Recipe) -> bool:
+    return str(_RUNNER) in recipe.argv
 
 
-def _parse(session: Session) -> tuple[argparse.Namespace, list[str]]:
-    parser = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    for option in ("--project", "--name", "--device"):
-        parser.add_argument(option)
-    parser.add_argument("--exist-ok", action="store_true")
-    parser.add_argument("--resume", nargs="?", const=None)
-    parser.add_argument("--evolve", nargs="?", type=int, const=_GENERATIONS)
+def _single(command: YoloCommand) -> tuple[str, ...]:
+    """Return the words that train once, as cheaply as in an evolution where that can be had."""
+    at = command.interpreted()
+    if at is not None:
+        return (*command.words[:at], str(_RUNNER), *command.words[at:])
+    # v6.1 and older have no --noplots.
+    plots = ("--noplots",) if command.says("--noplots") or not command.is_yolov5() else ()
+    return (*command.words, "--noval", "--nosave", *plots)
+
+
+def _base(command: YoloCommand) -> dict[str, float]:
+    """Read the hyps to begin with, and anchors as v7.0's evolution does."""
+    base = hyps.read(command.hyp_file())
+    if not command.is_yolov5():
+        return base
+    base.setdefault("anchors", _ANCHORS)
+    if "--noautoanchor" in command.words:
+        del base["anchors"]
+    return base
+
+
+def _last_row(path: Path) -> tuple[float, ...]:
+    """Return the metrics in the last row of a results.csv, whose names are padded with blanks."""
+    import csv
+
     try:
-        return parser.parse_known_args(session.command[1:])
-    except UsageError as error:
-        raise _conflict(session, str(error)) from None
-
-
-def _check_directory(known: argparse.Namespace, session: Session) -> None:
-    if getattr(known, "resume", None):
-        raise _conflict(session, f"--resume {known.resume} continues a training, not an evolution")
-    if "project" in known or "name" in known:
-        project = session.workdir / getattr(known, "project", "runs/evolve")
-        written = project / getattr(known, "name", "exp")
-        if written.resolve() != session.results.resolve():
-            raise _conflict(
-                session,
-                f"--project and --name lead to {written}, but results is {session.results}:"
-                " leave both out, results sets them",
-            )
-    if session.results.name == "cfg":
-        raise _conflict(session, "YOLOv5 replaces the name 'cfg': call the results otherwise")
-
-
-def _directory(results: Path) -> tuple[str, ...]:
-    return ("--project", str(results.parent), "--name", results.name, "--exist-ok", "--resume")
-
-
-def _generations(known: argparse.Namespace, session: Session) -> int:
-    wanted = session.evolve.generations
-    written: int | None = getattr(known, "evolve", None)
-    if wanted and written and wanted != written:
-        raise _conflict(
-            session,
-            f"--evolve {written}, but evolve.generations is {wanted}: leave one of them out",
-        )
-    return wanted or written or _GENERATIONS
-
-
-def _device(
-    known: argparse.Namespace, session: Session, *, on_gpu: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what stays of ``--device``: it would overwrite CUDA_VISIBLE_DEVICES in the trainer."""
-    device: str = getattr(known, "device", "")
-    if device == "cpu" and not on_gpu:
-        return ("--device", device), ()
-    if device == "cpu":
-        raise _conflict(
-            session, "--device cpu would leave the GPU idle: use gpus.use: none instead"
-        )
-    if "," in device:
-        raise _conflict(
-            session,
-            f"--device {device} asks for several GPUs, but every window has one of its own:"
-            " leave it out and name GPUs in gpus.use",
-        )
-    if device:
-        note = (
-            f"--device {device} is left out of the command: it would overwrite"
-            " CUDA_VISIBLE_DEVICES and put every window on that GPU"
-        )
-        return (), (note,)
-    return (), ()
-
-
-def _warnings(session: Session) -> tuple[str, ...]:
-    script = next((word for word in session.command if Path(word).name == _SCRIPT), None)
-    if script and _mentions(session.workdir / script, _GENETIC):
-        return (
-            "this YOLOv5's --evolve is the genetic algorithm of December 2023: every window evolves"
-            " a population of its own and does not learn from the others; each of its generations"
-            " is 50 trainings (YOLOv5 v7.0 shares its results)",
-        )
-    return ()
-
-
-def _mentions(script: Path, text: str) -> bool:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+    except OSError as error:
+        return _nothing(path, error.strerror or "cannot be read")
+    except ValueError:
+        return _nothing(path, "it is empty")
+    if not rows:
+        return _nothing(path, "it has no row")
+    found = dict(zip(header, rows[-1], strict=False))
     try:
-        return text in script.read_text(errors="replace")
-    except OSError:
-        return False
+        return tuple(float(found[name]) for name in METRICS)
+    except (KeyError, ValueError):
+        return _nothing(path, "its last row has not all metrics")
 
 
-def _conflict(session: Session, what: str) -> UsageError:
-    return UsageError(f"{session.source}: sessions.{session.name}.command: {what}")
+def _nothing(path: Path, why: str) -> tuple[float, ...]:
+    raise NoResultError(f"no result: {path.parent.name}/{path.name}: {why}")

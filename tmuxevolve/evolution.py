@@ -1,0 +1,245 @@
+"""What a worker does in cooperative mode: ask, train once, tell, until the budget is spent."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from tmuxevolve import diagnosis
+from tmuxevolve.config import RestartPolicy
+from tmuxevolve.errors import ExitStatus, TmuxEvolveError
+from tmuxevolve.interrupts import Interrupts
+from tmuxevolve.multiplexer import Ending
+from tmuxevolve.study import files, heartbeat
+from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study
+from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
+
+T = TypeVar("T")
+_LOG = "train.log"
+_LONGEST_BACKOFF = 600.0
+_RETRY, _LONGEST_RETRY = 1.0, 30.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's part in a study: where it is, how to train, what follows a failure."""
+
+    results: str
+    recipe: Recipe
+    search: Search
+    restart: RestartPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a worker can do in its window.
+
+    ``spawn`` starts the trainer in the foreground, ``end`` ends its process tree, ``printed`` are
+    the lines since one of our own notices, ``say`` prints a notice.
+    """
+
+    spawn: Callable[[tuple[str, ...]], subprocess.Popen[bytes]]
+    end: Callable[[], None]
+    printed: Callable[[str], str]
+    say: Callable[[str], None]
+
+
+class _OverError(Exception):
+    """The worker ends: the text says why, for people; ``status`` is its exit status."""
+
+    def __init__(self, reason: str, status: int = ExitStatus.OK) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Evolution:
+    """One worker's generations."""
+
+    def __init__(
+        self, plan: Plan, trainer: Trainer, window: Window, interrupts: Interrupts
+    ) -> None:
+        """Put the parts together; nothing is read or written yet."""
+        self._plan = plan
+        self._trainer = trainer
+        self._window = window
+        self._interrupts = interrupts
+        self._failures = 0
+        self._finished = 0
+
+    def run(self, identity: heartbeat.Identity) -> Ending:
+        """Train generations until the budget is spent, or somebody or something ends it."""
+        study = None
+        try:
+            study = Study(Path(self._plan.results), self._plan.search, identity)
+            while True:
+                self._next(study)
+        except _OverError as over:
+            return Ending(status=over.status, reason=str(over), ended=time.time())
+        except (TmuxEvolveError, OSError) as error:
+            status = getattr(error, "status", ExitStatus.FAILURE)
+            return Ending(status=status, reason=str(error), ended=time.time())
+        finally:
+            with suppress(OSError):
+                if study:
+                    study.leave()
+
+    def _next(self, study: Study) -> None:
+        self._end_if_asked()
+        reservation = self._insist("reserve a generation", study.ask)
+        if reservation is None:
+            done = f"{self._finished} generations here" if self._finished != 1 else "1 here"
+            raise _OverError(f"nothing is left of the budget ({done})")
+        try:
+            while not self._attempt(study, reservation):
+                reservation = Reservation(
+                    reservation.number, reservation.hyp, reservation.failures + 1
+                )
+        except _OverError:
+            self._insist("give the generation back", lambda: study.give_back(reservation))
+            raise
+        except (TmuxEvolveError, OSError):
+            with suppress(OSError):
+                study.give_back(reservation)
+            raise
+
+    def _attempt(self, study: Study, reservation: Reservation) -> bool:
+        """Train this generation once; False when it is to be tried again."""
+        training = self._training(study, reservation)
+        metrics = self._trainer.completed(self._plan.recipe, training)
+        started = time.time()
+        if metrics is None:
+            self._prepare(training)
+            metrics, reason = self._train(study, training)
+        if metrics is None:
+            return self._failed(study, reservation, reason)
+        result = Result(metrics, started, time.time())
+        self._failures = 0
+        self._finished += 1
+        progress = self._insist("write its result", lambda: study.tell(reservation, result))
+        with suppress(OSError):
+            self._trainer.tidy(training)
+        self._window.say(_summary(reservation, progress))
+        return True
+
+    def _training(self, study: Study, reservation: Reservation) -> Training:
+        folder = study.files.generation(reservation.number)
+        return Training(
+            number=reservation.number,
+            hyp=reservation.hyp,
+            hyp_file=folder / "hyp.yaml",
+            folder=folder,
+            seed=study.seed(reservation.number),
+        )
+
+    def _prepare(self, training: Training) -> None:
+        """Make the generation's folder, without what an earlier attempt has left but its log."""
+
+        def prepare() -> None:
+            training.folder.mkdir(parents=True, exist_ok=True)
+            for path in training.folder.iterdir():
+                if path.name == _LOG:
+                    path.rename(path.with_name(f"{int(path.stat().st_mtime)}.{_LOG}"))
+                elif path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif not path.name.endswith(_LOG):
+                    path.unlink()
+            training.hyp_file.write_text(files.yaml_lines(training.hyp), encoding="utf-8")
+
+        self._insist(f"write to {training.folder}", prepare)
+
+    def _train(self, study: Study, training: Training) -> tuple[tuple[float, ...] | None, str]:
+        """Run the trainer; return its metrics, or None and the reason."""
+        notice = f"generation {training.number}"
+        self._window.say(f"{notice} begins; its files are in {training.folder}")
+        trainer = self._window.spawn(self._trainer.argv(self._plan.recipe, training))
+        while trainer.poll() is None:
+            self._interrupts.wait(heartbeat.INTERVAL)
+            with suppress(OSError):
+                study.beat()
+            if self._interrupts.hangup:
+                self._window.end()
+        printed = self._window.printed(notice)
+        with suppress(OSError):
+            (training.folder / _LOG).write_text(printed, encoding="utf-8", errors="replace")
+        if trainer.returncode:
+            return None, diagnosis.why(trainer.returncode, printed)
+        try:
+            return self._trainer.metrics(self._plan.recipe, training, printed), ""
+        except (NoResultError, OSError) as error:
+            return None, str(error)
+
+    def _failed(self, study: Study, reservation: Reservation, reason: str) -> bool:
+        """Record a failure, wait, and say whether the generation is done with."""
+        # A trainer that was ended on purpose has not failed.
+        self._end_if_stopped()
+        policy = self._plan.restart
+        skip = reservation.failures >= policy.attempts
+        self._insist("record a failure", lambda: study.fail(reservation, reason, skip=skip))
+        self._failures += 1
+        self._window.say(f"generation {reservation.number} failed: {reason}")
+        if self._failures >= policy.max_consecutive_failures:
+            times = f"{self._failures} trainings failed here one after another"
+            raise _OverError(f"{times}, the last one with: {reason}", ExitStatus.FAILURE)
+        self._back_off()
+        self._end_if_asked()
+        return skip
+
+    def _back_off(self) -> None:
+        """Wait twice as long after each failure in a row, with a tenth of jitter."""
+        wait = float(self._plan.restart.backoff) * 2 ** (self._failures - 1)
+        wait = min(wait, _LONGEST_BACKOFF) * random.uniform(0.9, 1.1)  # noqa: S311
+        if wait:
+            self._window.say(f"goes on in {wait:.0f} s")
+        self._pause(wait)
+
+    def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._interrupts.over:
+            self._interrupts.wait(deadline - time.monotonic())
+
+    def _insist(self, what: str, call: Callable[[], T]) -> T:
+        """Do something to the results directory, again and again while that fails.
+
+        A disk may be full, or a server away: what is known is kept until it can be written.
+        """
+        wait = _RETRY
+        while True:
+            try:
+                return call()
+            except OSError as error:
+                self._window.say(f"cannot {what}: {error}; tries again in {wait:.0f} s")
+            self._interrupts.wait(wait)
+            wait = min(2 * wait, _LONGEST_RETRY)
+            self._end_if_stopped()
+
+    def _end_if_asked(self) -> None:
+        self._end_if_stopped()
+        if self._interrupts.over:
+            raise _OverError(f"drained ({self._finished} generations here)")
+
+    def _end_if_stopped(self) -> None:
+        interrupts = self._interrupts
+        if interrupts.hangup:
+            raise _OverError(f"ended by {interrupts.hangup.name}", 128 + interrupts.hangup)
+        if interrupts.stopped:
+            raise _OverError("ended by tmuxevolve stop", ExitStatus.INTERRUPTED)
+        if interrupts.typed:
+            raise _OverError("ended by Ctrl-C", ExitStatus.INTERRUPTED)
+
+
+def _summary(reservation: Reservation, progress: Progress) -> str:
+    best = progress.best
+    found = f", best so far {best.fitness:.5g}" if best else ""
+    odd = f"; {progress.message}" if progress.message else ""
+    return (
+        f"generation {reservation.number}: fitness {progress.fitness:.5g}{found};"
+        f" {progress.finished} of {progress.budget} finished{odd}"
+    )

@@ -1,0 +1,61 @@
+"""Options that several commands have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tmuxevolve import completion
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a duration such as 30s."""
+    from tmuxevolve.units import Duration
+
+    try:
+        return None if value is None else Duration.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}", ctx, param) from None
+
+
+def file_option(command: F) -> F:
+    """Add ``--file``."""
+    return click.option(
+        "-f",
+        "--file",
+        type=click.Path(path_type=Path),
+        help="The sessions file.  [default: $TMUXEVOLVE_CONFIG, ./sessions.yaml,"
+        " ~/.config/tmuxevolve/sessions.yaml]",
+    )(command)
+
+
+def socket_option(command: F) -> F:
+    """Add ``--socket-name``."""
+    return click.option(
+        "-L",
+        "--socket-name",
+        envvar="TMUXEVOLVE_SOCKET_NAME",
+        metavar="NAME",
+        help="The tmux server, as in tmux -L.  [default: yours]",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def session_option(command: F) -> F:
+    """Add ``--session``."""
+    return click.option(
+        "-s",
+        "--session",
+        metavar="NAME",
+        shell_complete=completion.running,
+        help="The session, when several are running.",
+    )(command)

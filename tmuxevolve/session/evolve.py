@@ -1,0 +1,135 @@
+"""What the windows of a session are to run: the trainer's own evolution, or their shared study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from tmuxevolve.config import Session
+from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.evolution import Plan
+from tmuxevolve.study import mutation, space
+from tmuxevolve.study.definition import Definition, agree
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.study import Search
+from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.trainers import Trainer, Training
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every window runs.
+
+    In cooperative mode ``argv`` is that of a first generation, ``evolution`` is what the workers
+    get, ``budget`` what the session's file says, and ``asked`` what the command line says instead.
+    """
+
+    argv: tuple[str, ...]
+    notes: tuple[str, ...]
+    evolution: Plan | None = None
+    budget: int = 0
+    asked: int | None = None
+    found: Survey | None = None
+
+    @property
+    def mode(self) -> str:
+        """Return the session's mode, in its own word."""
+        return "cooperative" if self.evolution else "native"
+
+    @property
+    def stagger_by_default(self) -> bool:
+        """Say whether the trainer's own delay between windows is needed."""
+        return self.evolution is None
+
+    @property
+    def workers_wanted(self) -> int | None:
+        """Return how many more workers there is work for; None when that has no limit."""
+        if not self.evolution:
+            return None
+        budget = self.asked or max(self.budget, self.found.budget if self.found else 0)
+        done = self.found.finished + len(self.found.at_work) if self.found else 0
+        return max(0, budget - done)
+
+
+def job(session: Session, trainer: Trainer, generations: int | None, *, on_gpu: bool) -> Job:
+    """Return what the windows are to run; nothing is written.
+
+    Raises UsageError when the command, its hyps or the study that is there contradict the session.
+    """
+    if session.evolve.mode == "native":
+        evolve = msgspec.structs.replace(
+            session.evolve, generations=generations or session.evolve.generations
+        )
+        native = trainer.native(msgspec.structs.replace(session, evolve=evolve), on_gpu=on_gpu)
+        return Job(native.argv, native.notes)
+    plan = _plan(session, trainer, on_gpu=on_gpu)
+    first = Files(session.results).generation(0)
+    training = Training(0, plan.search.base, first / "hyp.yaml", first, 0)
+    return Job(
+        argv=trainer.argv(plan.recipe, training),
+        notes=plan.recipe.notes,
+        evolution=plan,
+        budget=plan.recipe.generations,
+        asked=generations,
+        found=survey(session.results),
+    )
+
+
+def begin(job: Job, session: Session) -> tuple[str, ...]:
+    """Make or continue the study; return notes. Raises UsageError when that cannot be."""
+    if not job.evolution:
+        return ()
+    search = job.evolution.search
+    wanted = Definition(generations=job.budget, base=search.base, layout=search.layout)
+    try:
+        study = agree(Files(session.results), wanted, budget=job.asked)
+    except OSError as error:
+        where = f"{session.source}: sessions.{session.name}.results"
+        raise UsageError(f"{where}: cannot use {session.results}: {error}") from None
+    if job.asked or study.generations == job.budget:
+        return ()
+    return (f"the budget stays {study.generations} generations, as it was raised to earlier",)
+
+
+def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:
+    recipe = trainer.recipe(session, on_gpu=on_gpu)
+    where = f"{session.source}: sessions.{session.name}.evolve.space"
+    try:
+        bounds = space.build(recipe.base, recipe.space, session.evolve.space)
+    except ValueError as error:
+        raise UsageError(f"{where}.{error}") from None
+    if not any(bound.gain and bound.lower < bound.upper for bound in bounds.values()):
+        raise UsageError(f"{where}: no hyp can move: give one a min and a max")
+    _check_sampler(session)
+    search = Search(
+        base=mutation.constrain(recipe.base, bounds),
+        space=bounds,
+        layout=recipe.layout,
+        sampler=session.evolve.sampler,
+        seed=session.evolve.seed,
+    )
+    return Plan(results=str(session.results), recipe=recipe, search=search, restart=session.restart)
+
+
+def _check_sampler(session: Session) -> None:
+    """Say here, and not in every window, that a library is missing."""
+    from tmuxevolve.study import samplers
+
+    try:
+        samplers.make(session.evolve.sampler)
+    except TmuxEvolveError as error:
+        where = f"{session.source}: sessions.{session.name}"
+        raise type(error)(f"{where}.{error}") from None
+
+
+def results_problem(results: Path) -> str | None:
+    """Return why a results directory cannot be made or written to; None when it can."""
+    import os
+
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error.strerror
+    return None if os.access(results, os.W_OK | os.X_OK) else "not writable"

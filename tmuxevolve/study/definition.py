@@ -1,0 +1,83 @@
+"""What a study is, in its results directory: its budget, its hyps, its evolve.csv's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from tmuxevolve.errors import UsageError
+from tmuxevolve.study import files, history
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.lock import locked
+from tmuxevolve.study.rows import Layout
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of study.json; ``generations`` is the budget: finished ones, on all machines."""
+
+    generations: int
+    base: dict[str, float]
+    layout: Layout
+
+
+def load(where: Files) -> Definition | None:
+    """Return what the study is; None when there is none. Raises UsageError for a damaged file."""
+    try:
+        return msgspec.json.decode(where.definition.read_bytes(), type=Definition)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError(f"{where.definition}: cannot be read ({error}); move it away") from None
+
+
+def agree(where: Files, wanted: Definition, *, budget: int | None) -> Definition:
+    """Make this the study of the results directory, or continue the one that is there.
+
+    A ``budget`` is what somebody has just asked for, and counts; otherwise the larger of the one
+    written earlier and the wanted one does. Raises UsageError when the directory holds a study of
+    other hyps or other columns, and OSError when it cannot be written.
+    """
+    where.definition.parent.mkdir(parents=True, exist_ok=True)
+    with locked(where.lock):
+        found = load(where)
+        if found:
+            _check_columns(where, found, wanted)
+            wanted = msgspec.structs.replace(
+                wanted, generations=max(found.generations, wanted.generations)
+            )
+        if budget is not None:
+            wanted = msgspec.structs.replace(wanted, generations=budget)
+        _check_table(where, wanted)
+        if found != wanted:
+            files.replace(where.definition, msgspec.json.encode(wanted).decode() + "\n")
+    return wanted
+
+
+def _check_columns(where: Files, found: Definition, wanted: Definition) -> None:
+    if found.layout != wanted.layout:
+        raise UsageError(
+            f"{where.results}: the study there has another fitness; use another results directory"
+        )
+    _check_names(where, found.base, wanted.base)
+
+
+def _check_table(where: Files, wanted: Definition) -> None:
+    """Compare with the header of an evolve.csv, which YOLOv5 itself may have written."""
+    columns = history.columns(where.table)
+    if not columns:
+        return
+    cut = len(wanted.layout.metrics)
+    if columns[:cut] != wanted.layout.metrics:
+        raise UsageError(f"{where.table}: has other metrics; use another results directory")
+    _check_names(where, dict.fromkeys(columns[cut:], 0.0), wanted.base)
+
+
+def _check_names(where: Files, found: Mapping[str, float], wanted: Mapping[str, float]) -> None:
+    lacking, further = sorted(found.keys() - wanted.keys()), sorted(wanted.keys() - found.keys())
+    if lacking or further:
+        difference = [f"+{name}" for name in further] + [f"-{name}" for name in lacking]
+        raise UsageError(
+            f"{where.results}: the study there has other hyps ({', '.join(difference)});"
+            " use another results directory"
+        )

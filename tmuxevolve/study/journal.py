@@ -1,0 +1,82 @@
+"""The record of what was asked, told and given up: a line of JSON each, only ever appended.
+
+evolve.csv says what is finished. The journal adds what it cannot hold: who works on what, failures,
+and when and where each generation ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tmuxevolve.study import files
+from tmuxevolve.study.tail import Tail
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, tag="ask", omit_defaults=True):
+    """A worker has reserved a generation; asked again, it is another worker's from then on."""
+
+    number: int
+    hyp: dict[str, float]
+    worker: str
+    at: float
+    notes: dict[str, Any] = {}
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag="tell"):
+    """A generation is finished; times in seconds since the epoch."""
+
+    number: int
+    fitness: float | None
+    worker: str
+    started: float
+    ended: float
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="fail", omit_defaults=True):
+    """A training failed; ``skipped`` when its hyps are given up."""
+
+    number: int
+    reason: str
+    worker: str
+    at: float
+    skipped: bool = False
+
+
+class GivenBack(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
+    """A worker will not finish this generation: the next one to ask gets it."""
+
+    number: int
+    worker: str
+
+
+Event = Asked | Told | Failed | GivenBack
+
+
+class Journal:
+    """A journal file, read as far as it was seen."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file as it is; nothing is read yet."""
+        self._path = path
+        self._tail = Tail(path)
+        self._decoder = msgspec.json.Decoder(Event)
+
+    def new(self) -> tuple[bool, Iterator[Event]]:
+        """Return the events since the last look; True says that the file was begun anew."""
+        again, lines = self._tail.new()
+        return again, self._events(lines)
+
+    def append(self, event: Event) -> None:
+        """Add an event; the caller holds the study's lock. Raises OSError."""
+        files.append(self._path, msgspec.json.encode(event) + b"\n")
+
+    def _events(self, lines: list[bytes]) -> Iterator[Event]:
+        for line in lines:
+            # The line of a killed writer: what it was about is still pending, or in evolve.csv.
+            with suppress(msgspec.DecodeError):
+                yield self._decoder.decode(line)

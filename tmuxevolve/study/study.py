@@ -1,0 +1,247 @@
+"""Ask and tell: one evolution, shared by every worker through its results directory.
+
+Any number of processes on any number of machines may do this at once. Each holds the study's lock
+for a few milliseconds, and may be killed at any instant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.study import definition, files, history, rows, samplers
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.heartbeat import Identity, Register
+from tmuxevolve.study.history import Generation
+from tmuxevolve.study.journal import Asked, Failed, GivenBack, Told
+from tmuxevolve.study.lock import locked
+from tmuxevolve.study.mutation import Bounds
+from tmuxevolve.study.rows import Layout
+from tmuxevolve.study.samplers import Drawn, Pending, View
+from tmuxevolve.study.state import Open, State
+
+# How often to ask whether the workers that hold reservations are alive, in seconds.
+_ROLL_CALL = 1.0
+_DRAWS = 1000
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """What is searched, and how: the base hyps, the bounds of those that move, the sampler."""
+
+    base: dict[str, float]
+    space: dict[str, Bounds]
+    layout: Layout
+    sampler: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A generation that this worker is to train; ``failures`` of it came before."""
+
+    number: int
+    hyp: Mapping[str, float]
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a training gave: its metrics in the layout's order, and its times since the epoch."""
+
+    metrics: Sequence[float]
+    started: float
+    ended: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a study is after a tell; ``message`` says what was odd about its files."""
+
+    finished: int
+    budget: int
+    fitness: float
+    best: Generation | None
+    message: str | None = None
+
+
+class Study:
+    """One worker's view of the study."""
+
+    def __init__(self, results: Path, search: Search, identity: Identity) -> None:
+        """Join the study. Raises OSError, and MissingError when the sampler is not installed."""
+        self.files = Files(results)
+        self._search = search
+        self._base = {name: rows.canonical(value) for name, value in search.base.items()}
+        self._sampler = samplers.make(search.sampler)
+        whole = self._sampler.whole_history
+        self._state = State(self.files, search.layout, list(search.base), whole=whole)
+        self._worker = identity.worker
+        self._register = Register(self.files.workers)
+        self._register.enter(identity)
+        self._next_roll_call = 0.0
+        self._best_yaml: tuple[Generation | None, int] = (None, 0)
+
+    def ask(self) -> Reservation | None:
+        """Reserve a generation: one that was given back or whose worker died, or else a new one.
+
+        None when all that is left of the budget is being trained by others. Raises OSError when
+        nothing can be written, TmuxEvolveError when no new hyps can be drawn.
+        """
+        with locked(self.files.lock):
+            state = self._state
+            state.refresh()
+            left = self._budget() - state.table.count
+            orphan = self._orphan(full=len(state.open) >= left)
+            if orphan:
+                return self._reserve(orphan.number, Drawn(orphan.hyp))
+            if len(state.open) >= left:
+                return None
+            number = self._free_number()
+            return self._reserve(number, self._draw(number))
+
+    def tell(self, reservation: Reservation, result: Result) -> Progress:
+        """Add a finished generation to evolve.csv; it is on the disk when this returns.
+
+        Of two workers that trained the same generation the first one counts. Raises OSError, after
+        which it may be called again.
+        """
+        fitness = self._search.layout.fitness(result.metrics)
+        state, message = self._state, None
+        with locked(self.files.lock):
+            state.refresh()
+            if not state.table.holds(state.key(reservation.hyp)):
+                message = state.table.append(result.metrics, reservation.hyp)
+                state.append(self._told(reservation, result, fitness))
+                state.refresh()
+            self._write_best()
+            message = message or state.table.problem
+            progress = Progress(
+                state.table.count, self._budget(), fitness, state.table.best, message
+            )
+        files.sync(self.files.table)
+        return progress
+
+    def fail(self, reservation: Reservation, reason: str, *, skip: bool) -> None:
+        """Record a failed training; ``skip`` gives its hyps up. Raises OSError."""
+        with locked(self.files.lock):
+            if self._is_mine(reservation):
+                event = Failed(
+                    number=reservation.number,
+                    reason=reason,
+                    worker=self._worker,
+                    at=time.time(),
+                    skipped=skip,
+                )
+                self._state.append(event)
+
+    def give_back(self, reservation: Reservation) -> None:
+        """Leave the generation to whoever asks next. Raises OSError."""
+        with locked(self.files.lock):
+            if self._is_mine(reservation):
+                self._state.append(GivenBack(number=reservation.number, worker=self._worker))
+
+    def beat(self) -> None:
+        """Say that this worker is alive. Raises OSError."""
+        self._register.beat(self._worker)
+
+    def leave(self) -> None:
+        """End this worker's part. Raises OSError."""
+        self._register.leave(self._worker)
+
+    def seed(self, number: int) -> int:
+        """Return a generation's seed for its training: the same when it is repeated."""
+        return Random(f"{self._search.seed}/{number}/training").getrandbits(31)
+
+    def _budget(self) -> int:
+        found = definition.load(self.files)
+        if found is None:
+            raise UsageError(f"{self.files.definition} is gone: run tmuxevolve start again")
+        return found.generations
+
+    def _orphan(self, *, full: bool) -> Open | None:
+        """Return the oldest reservation that nobody works on any more."""
+        waiting = [found for found in self._state.open.values() if found.worker is None]
+        if not waiting and (full or time.monotonic() >= self._next_roll_call):
+            self._next_roll_call = time.monotonic() + _ROLL_CALL
+            now = self._register.now(self._worker)
+            workers = {found.worker for found in self._state.open.values() if found.worker}
+            # What this worker itself still holds is left from a call that failed half way.
+            dead = {w for w in workers if w == self._worker or not self._register.alive(w, now)}
+            waiting = [found for found in self._state.open.values() if found.worker in dead]
+        return min(waiting, key=lambda found: found.number, default=None)
+
+    def _free_number(self) -> int:
+        number = self._state.next_number
+        while self.files.generation(number).exists():
+            number += 1
+        return number
+
+    def _draw(self, number: int) -> Drawn:
+        """Return hyps that nobody has trained or is training: the base's once, then the sampler's.
+
+        The generator is seeded with the study's seed and the generation's number, so the draw
+        follows from what was told before it.
+        """
+        rng = Random(f"{self._search.seed}/{number}")
+        state = self._state
+        if not state.table.count and not state.is_taken(state.key(self._base)):
+            return Drawn(self._base)
+        view = self._view()
+        for _ in range(_DRAWS):
+            drawn = self._sampler.draw(view, rng)
+            hyp = {name: rows.canonical(drawn.hyp[name]) for name in self._base}
+            if not state.is_taken(state.key(hyp)):
+                return Drawn(hyp, drawn.notes)
+        raise TmuxEvolveError(
+            f"{_DRAWS} draws gave no hyps that were not trained before: widen evolve.space"
+        )
+
+    def _view(self) -> View:
+        state = self._state
+        return View(
+            base=self._base,
+            space=self._search.space,
+            layout=self._search.layout,
+            parents=state.table.parents,
+            finished=state.table.generations,
+            pending=[Pending(found.number, found.hyp) for found in state.open.values()],
+            notes=state.notes,
+        )
+
+    def _reserve(self, number: int, drawn: Drawn) -> Reservation:
+        event = Asked(
+            number=number,
+            hyp=dict(drawn.hyp),
+            worker=self._worker,
+            at=time.time(),
+            notes=dict(drawn.notes),
+        )
+        self._state.append(event)
+        return Reservation(number, drawn.hyp, self._state.failures[number])
+
+    def _is_mine(self, reservation: Reservation) -> bool:
+        """Say whether nobody has taken this over meanwhile, believing this worker dead."""
+        self._state.refresh()
+        found = self._state.open.get(reservation.number)
+        return found is not None and found.worker == self._worker
+
+    def _told(self, reservation: Reservation, result: Result, fitness: float) -> Told:
+        return Told(
+            number=reservation.number,
+            fitness=fitness,
+            worker=self._worker,
+            started=result.started,
+            ended=result.ended,
+        )
+
+    def _write_best(self) -> None:
+        best, count = self._state.table.best, self._state.table.count
+        if best and (best, count) != self._best_yaml:
+            files.replace(self.files.best, history.best_yaml(best, count))
+            self._best_yaml = (best, count)

@@ -1,0 +1,69 @@
+"""A look at a study from outside: how far it is, and who works on what. Nothing is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tmuxevolve.study import definition
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.heartbeat import Register
+from tmuxevolve.study.history import Generation
+from tmuxevolve.study.journal import Failed
+from tmuxevolve.study.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """How far a study is.
+
+    ``at_work`` maps a living worker to the number of its generation; ``waiting`` generations were
+    given back or belonged to workers that are dead now; ``failures`` are the last of each worker.
+    """
+
+    budget: int
+    finished: int
+    best: Generation | None
+    at_work: Mapping[str, int]
+    waiting: int
+    failed: int
+    skipped: int
+    failures: Mapping[str, Failed]
+    problem: str | None
+
+    @property
+    def left(self) -> int:
+        """Return how many generations of the budget nobody works on."""
+        return max(0, self.budget - self.finished - len(self.at_work))
+
+
+def survey(results: Path) -> Survey | None:
+    """Return how far the study in a results directory is; None when there is none.
+
+    Raises UsageError when its definition is damaged, and OSError when its files cannot be read.
+    """
+    where = Files(results)
+    found = definition.load(where)
+    if found is None:
+        return None
+    state = State(where, found.layout, list(found.base))
+    state.refresh()
+    register, now = Register(where.workers), time.time()
+    at_work = {
+        reserved.worker: reserved.number
+        for reserved in state.open.values()
+        if reserved.worker and register.alive(reserved.worker, now)
+    }
+    return Survey(
+        budget=found.generations,
+        finished=state.table.count,
+        best=state.table.best,
+        at_work=at_work,
+        waiting=len(state.open) - len(at_work),
+        failed=state.failures.total(),
+        skipped=len(state.skipped),
+        failures=state.last_failure,
+        problem=state.table.problem,
+    )
