@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def job(session: Session, trainer: Trainer, generations: int | None, *, on_gpu: 
     training = Training(0, plan.search.base, first / "hyp.yaml", first, 0)
     return Job(
         argv=trainer.argv(plan.recipe, training),
-        notes=plan.recipe.notes,
+        notes=(*plan.recipe.notes, *_moved(plan)),
         evolution=plan,
         budget=plan.recipe.generations,
         asked=generations,
@@ -111,6 +112,16 @@ def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:
         seed=session.evolve.seed,
     )
     return Plan(results=str(session.results), recipe=recipe, search=search, restart=session.restart)
+
+
+def _moved(plan: Plan) -> tuple[str, ...]:
+    """Say which of the hyps to begin with lie outside their bounds, where YOLOv5 cuts them too."""
+    moved = [
+        f"{name} {value:g} begins as {plan.search.base[name]:g}"
+        for name, value in plan.recipe.base.items()
+        if not math.isclose(value, plan.search.base[name], rel_tol=1e-4)
+    ]
+    return (f"outside its bounds (evolve.space): {', '.join(moved)}",) if moved else ()
 
 
 def _check_sampler(session: Session) -> None:

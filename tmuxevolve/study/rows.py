@@ -77,7 +77,7 @@ def key_of_line(line: bytes, metrics: int) -> bytes | None:
     """Return the key in a line that is formatted as ours are; None for one that is not."""
     cells, rest = divmod(len(line) + 1, _CELL)
     padded = not rest and cells > metrics and line.count(b",") == cells - 1
-    if padded and all(line[i] == 44 for i in range(WIDTH, len(line), _CELL)):
+    if padded and line[WIDTH::_CELL] == b"," * (cells - 1):
         return line[metrics * _CELL :]
     return None
 

@@ -53,12 +53,12 @@ def _bounds(name: str, override: Interval, usual: Bounds | None) -> Bounds:
     )
     if inner[0] > inner[1]:
         raise ValueError(f"{name}: no number of five digits lies between min and max")
-    return Bounds(gain, *inner, _decimals(inner[0]))
+    return Bounds(gain, *inner, _decimals(inner[0], usual.digits if usual else DIGITS))
 
 
-def _decimals(lower: float) -> int:
-    """Return YOLOv5's five decimals, or as many as it takes to tell values near a tiny minimum."""
-    return max(DIGITS, 1 - math.floor(math.log10(lower))) if 0 < lower < 1e-5 else DIGITS
+def _decimals(lower: float, usual: int) -> int:
+    """Return the table's decimals, or as many as it takes to tell values near a tiny minimum."""
+    return max(usual, 1 - math.floor(math.log10(lower))) if 0 < lower < 1e-5 else usual
 
 
 def _hint(name: str, base: Mapping[str, float]) -> str:

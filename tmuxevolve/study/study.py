@@ -93,8 +93,10 @@ class Study:
         None when all that is left of the budget is being trained by others. Raises OSError when
         nothing can be written, TmuxEvolveError when no new hyps can be drawn.
         """
+        state = self._state
+        # A long history is read before the others have to wait for this.
+        state.refresh()
         with locked(self.files.lock):
-            state = self._state
             state.refresh()
             left = self._budget() - state.table.count
             orphan = self._orphan(full=len(state.open) >= left)
