@@ -210,7 +210,7 @@ def stop(
     if drain and (now or grace is not None):
         raise click.UsageError("--drain goes with neither --now nor --grace")
     if drain:
-        core.drain(mux, windows)
+        core.drain(mux, windows, _draining)
     override = core.StopOverride(grace, now)
     ended = core.stop(mux, windows, override)
     if as_json:
@@ -237,6 +237,13 @@ def gpus(session: str | None, file: Path | None, socket_name: str | None, as_jso
     found = core.gpu_list(_multiplexer(socket_name), policy, os.environ)
     click.echo(
         render.json(found) if as_json else render.gpu_list(found, _width(), colour=_colour())
+    )
+
+
+def _draining(workers: int) -> None:
+    what = "1 window ends" if workers == 1 else f"{workers} windows end"
+    click.echo(
+        f"{what} after the generation running there (Ctrl-C: without waiting here)", err=True
     )
 
 

@@ -53,11 +53,12 @@ def stop(
 
 
 def drain(
-    mux: Multiplexer, windows: Sequence[Window], pause: Callable[[float], None] = time.sleep
+    mux: Multiplexer, windows: Sequence[Window], asked: Callable[[int], None] = lambda _: None
 ) -> None:
     """Let each worker finish the generation that it is at; return when all have.
 
-    Raises UsageError for windows in native mode: their trainers know no such end.
+    ``asked`` is called with the number of workers when all of them know. Raises UsageError for
+    windows in native mode: their trainers know no such end.
     """
     native = next((w for w in windows if w.facts.mode == "native" and not w.state.is_over()), None)
     if native:
@@ -67,8 +68,10 @@ def drain(
         )
     workers = {window.facts.worker for window in windows if not window.state.is_over()}
     processes.signal_workers({w.facts.worker: w.pid for w in windows if not w.dead}, DRAIN)
+    if workers:
+        asked(len(workers))
     while any(w.facts.worker in workers and not w.dead for w in mux.windows()):
-        pause(_POLL)
+        time.sleep(_POLL)
 
 
 def to_stop(
