@@ -63,7 +63,7 @@ class History:
 def read(path: Path, layout: Layout = YOLOV5) -> History:
     """Read an evolve.csv, however damaged; a missing one has no generations."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_bytes().decode(errors="replace")
     except FileNotFoundError:
         return History()
     except OSError as error:
@@ -149,7 +149,7 @@ class _Reader:
             return
         if names[: len(self._layout.metrics)] == self._layout.metrics:
             self._take_header(number, names)
-        elif _is_whole(cells, len(self._columns), ended=ended):
+        elif is_whole(cells, len(self._columns), ended=ended):
             self._take_row(number, cells)
         else:
             self.problems.append(f"line {number} is not a whole row and is left out")
@@ -171,13 +171,13 @@ class _Reader:
         self.generations.append(Generation(number, metrics, hyp, self._layout))
 
 
-def _is_whole(cells: Sequence[str], columns: int, *, ended: bool) -> bool:
+def is_whole(cells: Sequence[str], columns: int, *, ended: bool) -> bool:
     """Say whether a row has all its cells, and its last one all its digits.
 
     Padding stands in front, so a padded row that was cut ends in a cell that is too narrow; of
     another row only the line's end tells.
     """
-    padded = len(cells[0]) >= WIDTH
+    padded = len(cells[0]) >= WIDTH and cells[0].startswith(" ")
     return len(cells) == columns and (len(cells[-1]) >= WIDTH if padded else ended)
 
 
@@ -236,7 +236,7 @@ def _mend(path: Path, descriptor: int, columns: int) -> tuple[bytes, str | None]
     size = os.fstat(descriptor).st_size
     start = max(0, size - _LONGEST_HEADER)
     tail = os.pread(descriptor, size - start, start).rpartition(b"\n")[2]
-    if _is_whole(tail.decode(errors="replace").split(","), columns, ended=False):
+    if is_whole(tail.decode(errors="replace").split(","), columns, ended=False):
         return b"\n", None
     aside = path.with_name(f"{path.name}.torn")
     files.append(aside, tail + b"\n")

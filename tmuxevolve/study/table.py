@@ -6,6 +6,7 @@ history.py reads all of a file, however odd; this keeps up with one that grows t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tmuxevolve.study import history, rows
@@ -70,12 +71,19 @@ class Table:
         for line in lines:
             key = rows.key_of_line(line, cut) if self._columns == ours else None
             try:
-                found = self._plain(line, key) if key is not None else self._odd(line)
+                found = self._either(line, key)
             except ValueError:
                 self._note("has a cell that is no number and is left out")
                 continue
             if found is not None:
                 yield found
+
+    def _either(self, line: bytes, key: bytes | None) -> bytes | None:
+        if key is not None:
+            # Another header, as wide as a row, has no number in it.
+            with suppress(ValueError):
+                return self._plain(line, key)
+        return self._odd(line)
 
     def _plain(self, line: bytes, key: bytes) -> bytes:
         """Take a row with our own columns and format: only what ranks it is read."""
@@ -95,12 +103,13 @@ class Table:
 
     def _odd(self, line: bytes) -> bytes | None:
         """Take a header, or a row of which only the names tell what is where."""
-        cells = tuple(cell.strip() for cell in line.decode(errors="replace").split(","))
+        written = line.decode(errors="replace").split(",")
+        cells = tuple(cell.strip() for cell in written)
         cut = len(self._layout.metrics)
         if cells[:cut] == self._layout.metrics:
             self._columns = cells
             return None
-        if len(cells) != len(self._columns):
+        if not history.is_whole(written, len(self._columns), ended=True):
             if cells != ("",):
                 self._note("is not a whole row and is left out")
             return None
