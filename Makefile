@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 lint docs wheel ci tmux clean
+.PHONY: start test test-yolov5 stress lint docs wheel ci tmux clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
@@ -12,7 +12,11 @@ test: .venv/.dev tmux
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
-	TMUXEVOLVE_TEST_YOLOV5=$(CURDIR)/$(YOLO) $(BIN)/pytest -m yolov5 tests/yolov5 --timeout 900 -v
+	TMUXEVOLVE_TEST_YOLOV5=$(CURDIR)/$(YOLO) $(BIN)/pytest -m yolov5 tests/yolov5 --timeout 900 -v -s
+
+# Sixteen workers, 32,000 generations, killed at random.
+stress: .venv/.dev
+	$(BIN)/pytest -m stress tests --timeout 900 -s -v
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

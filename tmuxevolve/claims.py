@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,7 +75,7 @@ def take(uuid: str, limit: int = 1) -> Claim:
         holders = held().get(uuid, ())
         if is_full(holders, limit):
             raise ClaimedError(uuid, holders)
-        return Claim(_bind(f"{_CLAIM}/{uuid}/{limit}/{os.getuid()}/{secrets.token_hex(4)}"))
+        return Claim(_bind(f"{_CLAIM}/{uuid}/{limit}/{os.getuid()}/{os.urandom(4).hex()}"))
 
 
 def is_full(holders: Sequence[Holder], limit: int) -> bool:

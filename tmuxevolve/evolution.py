@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -141,6 +140,7 @@ class Evolution:
 
     def _prepare(self, training: Training) -> None:
         """Make the generation's folder, without what an earlier attempt has left but its log."""
+        import shutil
 
         def prepare() -> None:
             training.folder.mkdir(parents=True, exist_ok=True)

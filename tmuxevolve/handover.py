@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import selectors
 import socket
 import struct
@@ -79,7 +78,7 @@ class Desk:
 
     def __init__(self) -> None:
         """Open the socket under a name nobody can guess."""
-        self.address = f"tmuxevolve.start/{secrets.token_hex(16)}"
+        self.address = f"tmuxevolve.start/{os.urandom(16).hex()}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(b"\0" + self.address.encode())
         self._socket.listen(socket.SOMAXCONN)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import shlex
 import sys
 import time
@@ -212,7 +212,7 @@ def _parcels(
     return [
         Parcel(
             Order(
-                worker=f"{place.slot.name}-{secrets.token_hex(8)}",
+                worker=f"{place.slot.name}-{os.urandom(8).hex()}",
                 window=place.slot.name,
                 argv=preparation.job.argv,
                 evolution=preparation.job.evolution,
