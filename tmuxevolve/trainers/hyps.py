@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 def read(path: Path) -> dict[str, float]:
     """Read a file with one ``name: number`` a line. Raises UsageError with the file and line."""
+    document = mapping(path)
+    return {str(name): number(document, name, value) for name, value in document.data.items()}
+
+
+def mapping(path: Path) -> Document:
+    """Load a file that has hyps in it. Raises UsageError when it is no mapping, or empty."""
     from tmuxevolve import yamlfile
 
     document = yamlfile.load(path)
     if not isinstance(document.data, Mapping) or not document.data:
         raise document.error((), "expected hyps, one `name: number` a line")
-    return {str(name): _number(document, name, value) for name, value in document.data.items()}
+    return document
 
 
 def given(session: Session) -> dict[str, float]:
@@ -47,8 +53,11 @@ def refused(session: Session, key: str, what: str) -> UsageError:
     return UsageError(f"{session.source}: sessions.{session.name}.evolve.{key}: {what}")
 
 
-def _number(document: Document, name: object, value: object) -> float:
-    """Return a hyp. YAML 1.1 takes 1e-5 for text, and YOLOv5 does not: it would fail on it."""
+def number(document: Document, name: object, value: object) -> float:
+    """Return a hyp, or raise UsageError.
+
+    YAML 1.1 takes 1e-5 for text, and so do the trainers: they would fail on it.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise document.error((str(name),), f"{value!r}: expected a number, such as 1.0e-5")
     return float(value)

@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tmuxevolve.config import Session
-from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history
-from tmuxevolve.trainers import Native, Recipe, Training, ultralytics_results
+from tmuxevolve.trainers import Native, Recipe, Training, hyps, ultralytics_results
 from tmuxevolve.trainers.ultralytics_command import UltralyticsCommand, trains
 
 # Only the last epoch is validated, and fewer checkpoints are written. What the user says stays.
@@ -30,28 +29,28 @@ class Ultralytics:
     def native(self, session: Session, *, on_gpu: bool) -> Native:
         """Refuse: model.tune() is Python only, and each of its processes evolves by itself."""
         del on_gpu
-        raise _refused(
+        raise hyps.refused(
             session, "mode", "yolo has no evolution of its own to share: use cooperative"
         )
 
     def recipe(self, session: Session, *, on_gpu: bool) -> Recipe:
         """Return the command without its hyps, and those: its own, its cfg=, evolve.hyp."""
-        from tmuxevolve.trainers import ultralytics_hyps as hyps
+        from tmuxevolve.trainers import ultralytics_hyps
 
         if session.evolve.fitness is not None:
-            raise _refused(session, "fitness", "leave it out: it is Ultralytics' own")
+            raise hyps.refused(session, "fitness", "leave it out: it is Ultralytics' own")
         command = UltralyticsCommand(session)
         device, notes = command.device(on_gpu=on_gpu)
-        base = hyps.base(session, command)
+        base = ultralytics_hyps.base(session, command)
         task, release = command.task, command.release()
         return Recipe(
             trainer=self.name,
             argv=(*command.without(tuple(base)), *device, *_cheap(command)),
             base=base,
-            space=hyps.space(base, command),
+            space=ultralytics_hyps.space(base, command),
             generations=session.evolve.generations or _GENERATIONS,
             layout=ultralytics_results.layout(task, release),
-            notes=(*notes, *hyps.notes(command), *_about(task, release)),
+            notes=(*notes, *ultralytics_hyps.notes(command), *_about(task, release)),
         )
 
     def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
@@ -60,13 +59,13 @@ class Ultralytics:
         All that is added stands at the end: up to 8.4.0 at least, cfg= makes Ultralytics forget
         what stands in front of it.
         """
-        from tmuxevolve.trainers import ultralytics_hyps as hyps
+        from tmuxevolve.trainers import ultralytics_hyps
 
         folder = training.folder
         # Ultralytics takes a name like 0042 for a number, and 0000 for none.
         name = f"{folder.parent.name}/{folder.name}"
         place = (f"project={folder.parent.parent}", f"name={name}", "exist_ok=True")
-        return (*recipe.argv, *hyps.words(training.hyp), *place)
+        return (*recipe.argv, *ultralytics_hyps.words(training.hyp), *place)
 
     def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
         """Read the best epoch in the trainer's results.csv."""
@@ -112,7 +111,3 @@ def _about(task: str, release: tuple[int, ...] | None) -> tuple[str, ...]:
         "which Ultralytics this is could not be seen: fitness is mAP50-95, as in its versions"
         " since 8.3.198",
     )
-
-
-def _refused(session: Session, key: str, what: str) -> UsageError:
-    return UsageError(f"{session.source}: sessions.{session.name}.evolve.{key}: {what}")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tmuxevolve.config import Interval, Session
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study.mutation import Bounds
+from tmuxevolve.trainers import hyps
 
 if TYPE_CHECKING:
     from tmuxevolve.trainers.ultralytics_command import UltralyticsCommand
@@ -161,9 +161,9 @@ def _from_cfg(command: UltralyticsCommand, known: set[str]) -> dict[str, float |
     path = command.cfg_file()
     if path is None:
         return {}
-    document = _mapping(path)
+    document = hyps.mapping(path)
     return {
-        name: None if isinstance(value, list) else _number(document, name, value)
+        name: None if isinstance(value, list) else hyps.number(document, name, value)
         for name, value in document.data.items()
         if name in known
     }
@@ -171,17 +171,11 @@ def _from_cfg(command: UltralyticsCommand, known: set[str]) -> dict[str, float |
 
 def _from_session(session: Session, known: set[str]) -> dict[str, float]:
     """Return the hyps of evolve.hyp, a mapping or a file."""
-    given = session.evolve.hyp
-    where = f"{session.source}: sessions.{session.name}.evolve.hyp"
-    if isinstance(given, str):
-        document = _mapping(session.workdir / given)
-        given = {str(name): _number(document, name, v) for name, v in document.data.items()}
-    for name, value in (given or {}).items():
-        if name not in known:
-            raise UsageError(f"{where}: {name}: {_unknown(name) or _UNTUNED}")
-        if not math.isfinite(value):
-            raise UsageError(f"{where}: {name}: expected a finite number")
-    return dict(given or {})
+    given = hyps.given(session)
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise hyps.refused(session, "hyp", f"{unknown}: {_unknown(unknown) or _UNTUNED}")
+    return given
 
 
 def _unknown(name: str) -> str:
@@ -189,19 +183,3 @@ def _unknown(name: str) -> str:
 
     near = difflib.get_close_matches(name, SPACE, 1, 0.6)
     return f"there is no such hyp; did you mean {near[0]!r}?" if near else ""
-
-
-def _mapping(path: Path) -> Any:
-    from tmuxevolve import yamlfile
-
-    document = yamlfile.load(path)
-    if not isinstance(document.data, Mapping):
-        raise document.error((), "expected hyps, one `name: number` a line")
-    return document
-
-
-def _number(document: Any, name: object, value: object) -> float:
-    """Return a hyp. YAML 1.1 takes 1e-5 for text, and so would the trainer."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise document.error((str(name),), f"{value!r}: expected a number, such as 1.0e-5")
-    return float(value)
