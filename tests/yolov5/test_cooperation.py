@@ -8,29 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from support import Box, box_processes
-
-from tmuxevolve.study import history, rows
+from measure import HEAD, run
+from support import Box
 
 HERE = Path(__file__).parent
 FONT = "matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"
 pytestmark = [pytest.mark.yolov5, pytest.mark.timeout(900)]
 WORKERS, BUDGET = 4, 12
-
-
-@dataclass(frozen=True)
-class Outcome:
-    rows: int
-    distinct: int
-    wall: float
-    idle: float
 
 
 def session(box: Box, name: str, evolve: dict[str, Any], **keys: Any) -> Path:
@@ -72,58 +60,19 @@ def session(box: Box, name: str, evolve: dict[str, Any], **keys: Any) -> Path:
     return results
 
 
-def training(box: Box) -> int:
-    """Return how many windows have a trainer in them now: a worker's own child."""
-    workers, children = set(), []
-    for process in box_processes(box):
-        try:
-            if any("worker_entry" in word for word in process.cmdline()[:4]):
-                workers.add(process.pid)
-            else:
-                children.append(process.ppid())
-        except psutil.Error:
-            continue
-    return len(workers & set(children))
-
-
-def run(box: Box, results: Path) -> Outcome:
-    """Start, wait for the end of all workers, and add up the time that windows had no trainer."""
-    begun = last = time.monotonic()
-    assert box.cli("start").returncode == 0
-    idle = 0.0
-    while True:
-        busy = training(box)
-        now = time.monotonic()
-        idle, last = idle + (now - last) * (WORKERS - busy), now
-        if not busy and all(w["exit_status"] is not None for w in box.status().values()):
-            break
-        assert now - begun < 600
-        time.sleep(0.1)
-    assert {w["exit_status"] for w in box.status().values()} == {0}, box.status()
-    box.cli("stop")
-    found = history.read(results / "evolve.csv").generations
-    keys = {rows.key(g.hyp, tuple(g.hyp)) for g in found}
-    return Outcome(len(found), len(keys), now - begun, idle)
-
-
 def test_twelve_generations_together_are_twelve_points(box: Box) -> None:
     each = {"mode": "native", "generations": BUDGET // WORKERS}
     native = run(box, session(box, "native", each))
     at_once = run(box, session(box, "at-once", each, stagger=0))
     results = session(box, "cooperative", {"mode": "cooperative", "generations": BUDGET})
     together = run(box, results)
-    print("\n| mode | generations | distinct | wall time | distinct per minute | idle |")
-    print("|---|---|---|---|---|---|")
+    print(HEAD)
     for mode, got in (
         ("native, all started at once", at_once),
         ("native, started 3 s apart", native),
         ("cooperative", together),
     ):
-        rate, idle = got.distinct * 60 / got.wall, got.idle / got.wall / WORKERS
-        print(
-            f"| {mode} | {got.rows} | {got.distinct} | {got.wall:.0f} s | {rate:.1f}"
-            f" | {got.idle:.0f} s of {WORKERS} x {got.wall:.0f} s ({idle:.0%}) |"
-        )
+        print(got.row(mode))
     assert (together.rows, together.distinct) == (BUDGET, BUDGET)
     assert native.rows == BUDGET
     assert sorted(p.name for p in (results / "generations").iterdir()) == [
@@ -134,6 +83,10 @@ def test_twelve_generations_together_are_twelve_points(box: Box) -> None:
         assert {"hyp.yaml", "results.csv", "train.log"} <= names, names
         assert "weights" not in names
     plotted(results)
+    again = session(box, "native", {"mode": "cooperative", "generations": BUDGET + 1})
+    more = run(box, again)
+    assert more.rows == BUDGET + 1, "what native mode wrote is history"
+    assert more.distinct == native.distinct + 1
 
 
 def plotted(results: Path) -> None:
