@@ -19,7 +19,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support import trainer_session
+
 from tmuxevolve.trainers import Training
 from tmuxevolve.trainers.ultralytics import Ultralytics
 
@@ -55,21 +58,7 @@ def commands(venv: Path, data: str, epochs: str, folder: Path) -> dict[str, Sequ
 
 def ours(words: Sequence[str], results: Path) -> tuple[str, ...]:
     """Return what a worker runs."""
-    session = Session(
-        name="benchmark",
-        source=Path("sessions.yaml"),
-        workdir=Path.cwd(),
-        command=tuple(words),
-        trainer="ultralytics",
-        results=results,
-        evolve=Evolve(),
-        gpus=GpuPolicy(),
-        cpu_slots=1,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    session = trainer_session(*words, workdir=Path.cwd(), results=results, trainer="ultralytics")
     trainer = Ultralytics()
     recipe = trainer.recipe(session, on_gpu=False)
     generation = results / "generations" / "0000"

@@ -19,7 +19,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from support import trainer_session
+
 from tmuxevolve.study import files
 from tmuxevolve.trainers import Training
 from tmuxevolve.trainers.yolov5 import YoloV5
@@ -52,21 +55,7 @@ def commands(
 
 def ours(words: Sequence[str], checkout: Path, results: Path) -> tuple[str, ...]:
     """Return what a worker runs, with its hyps in place."""
-    session = Session(
-        name="benchmark",
-        source=Path("sessions.yaml"),
-        workdir=checkout,
-        command=tuple(words),
-        trainer="yolov5",
-        results=results,
-        evolve=Evolve(),
-        gpus=GpuPolicy(),
-        cpu_slots=1,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    session = trainer_session(*words, workdir=checkout, results=results, trainer="yolov5")
     trainer = YoloV5()
     recipe = trainer.recipe(session, on_gpu=False)
     generation = results / "generations" / "0000"

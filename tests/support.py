@@ -17,7 +17,34 @@ from typing import Any, TypeVar
 
 import psutil
 
+from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+
 T = TypeVar("T")
+
+
+def trainer_session(
+    *command: str,
+    workdir: Path = Path("/work"),
+    results: Path = Path("/runs/search"),
+    trainer: str | None = None,
+    **evolve: Any,
+) -> Session:
+    """Return a session of this command with defaults for all that trainers do not look at."""
+    return Session(
+        name="demo",
+        source=Path("sessions.yaml"),
+        workdir=workdir,
+        command=command,
+        trainer=trainer,
+        results=results,
+        evolve=Evolve(**evolve),
+        gpus=GpuPolicy(),
+        cpu_slots=0,
+        env={},
+        stagger=None,
+        restart=RestartPolicy(),
+        stop=StopPolicy(),
+    )
 
 
 def poll(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T:

@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import trainer_session
 
 from tmuxevolve import trainers
-from tmuxevolve.config import (
-    Evolve,
-    FitnessSource,
-    GpuPolicy,
-    RestartPolicy,
-    Session,
-    StopPolicy,
-)
+from tmuxevolve.config import FitnessSource, Session
 from tmuxevolve.errors import UsageError
 from tmuxevolve.trainers import NoResultError, Training, fitness, placeholders
 
@@ -28,21 +22,8 @@ TRAINING = Training(42, HYP, Path("/r/0042/hyp.yaml"), Path("/r/0042"), 77)
 
 
 def session(command: tuple[str, ...], **evolve: Any) -> Session:
-    return Session(
-        name="demo",
-        source=Path("sessions.yaml"),
-        workdir=Path("/work"),
-        command=command,
-        trainer="command",
-        results=Path("/r"),
-        evolve=Evolve(**evolve),
-        gpus=GpuPolicy(),
-        cpu_slots=0,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    places = {"workdir": Path("/work"), "results": Path("/r")}
+    return trainer_session(*command, trainer="command", **places, **evolve)
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import trainer_session
 
 from tmuxevolve import trainers
 from tmuxevolve.config import (
-    Evolve,
     FitnessSource,
-    GpuPolicy,
     Interval,
-    RestartPolicy,
     Session,
-    StopPolicy,
 )
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history, rows
@@ -36,21 +33,8 @@ FOLDER = Path("/runs/search/generations/0000")
 
 
 def session(*words: str, workdir: Path = Path("/work"), **evolve: Any) -> Session:
-    return Session(
-        name="demo",
-        source=Path("sessions.yaml"),
-        workdir=workdir,
-        command=words if words[0].endswith("yolo") else ("/no/such/yolo", *words),
-        trainer=None,
-        results=Path("/runs/search"),
-        evolve=Evolve(**evolve),
-        gpus=GpuPolicy(),
-        cpu_slots=0,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    command = words if words[0].endswith("yolo") else ("/no/such/yolo", *words)
+    return trainer_session(*command, workdir=workdir, **evolve)
 
 
 def recipe(

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from support import trainer_session
 
-from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+from tmuxevolve.config import Evolve, Session
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import files
 from tmuxevolve.trainers import NoResultError, Recipe, Training
@@ -60,21 +61,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def session(checkout: Path, *words: str, python: str = "python", **evolve: Any) -> Session:
-    return Session(
-        name="demo",
-        source=Path("sessions.yaml"),
-        workdir=checkout,
-        command=(python, "train.py", *words),
-        trainer=None,
-        results=checkout / "runs" / "search",
-        evolve=Evolve(**evolve),
-        gpus=GpuPolicy(),
-        cpu_slots=0,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    results = checkout / "runs" / "search"
+    return trainer_session(python, "train.py", *words, workdir=checkout, results=results, **evolve)
 
 
 def training(checkout: Path) -> Training:

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import trainer_session
 
 from tmuxevolve import trainers
-from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+from tmuxevolve.config import Session
 from tmuxevolve.errors import UsageError
 from tmuxevolve.trainers.yolov5 import YoloV5
 
@@ -18,21 +19,9 @@ ADDED = ("--project", "/runs", "--name", "search", "--exist-ok", "--resume")
 
 
 def session(*words: str, workdir: str = "/yolo", generations: int | None = None) -> Session:
-    return Session(
-        name="demo",
-        source=Path("sessions.yaml"),
-        workdir=Path(workdir),
-        command=("python", "train.py", *words),
-        trainer=None,
-        results=Path("/runs/search"),
-        evolve=Evolve(mode="native", generations=generations),
-        gpus=GpuPolicy(),
-        cpu_slots=0,
-        env={},
-        stagger=None,
-        restart=RestartPolicy(),
-        stop=StopPolicy(),
-    )
+    command = ("python", "train.py", *words)
+    native = {"mode": "native", "generations": generations}
+    return trainer_session(*command, workdir=Path(workdir), **native)
 
 
 def argv(*words: str, on_gpu: bool = True, generations: int | None = None) -> tuple[str, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from tmuxevolve.config import Session
 from tmuxevolve.study import history
-from tmuxevolve.trainers import Native, Recipe, Training, hyps, ultralytics_results
+from tmuxevolve.trainers import Native, Recipe, Training, hyps, leftovers, ultralytics_results
 from tmuxevolve.trainers.ultralytics_command import UltralyticsCommand, trains
 
 # Only the last epoch is validated, and fewer checkpoints are written. What the user says stays.
@@ -78,12 +77,7 @@ class Ultralytics:
 
     def tidy(self, training: Training) -> None:
         """Remove the weights, which are written in spite of ``save=False``."""
-        import shutil
-
-        with suppress(FileNotFoundError):
-            shutil.rmtree(training.folder / "weights")
-        for events in training.folder.glob("events.out.tfevents.*"):
-            events.unlink()
+        leftovers.remove(training.folder)
 
     def history(self, results: Path) -> history.History | None:
         """Read evolve.csv, whose columns say which task it is of."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from tmuxevolve.config import Session
 from tmuxevolve.study import history
 from tmuxevolve.study.mutation import META
 from tmuxevolve.study.rows import METRICS
-from tmuxevolve.trainers import Native, NoResultError, Recipe, Training, hyps
+from tmuxevolve.trainers import Native, NoResultError, Recipe, Training, hyps, leftovers
 
 if TYPE_CHECKING:
     from tmuxevolve.trainers.yolov5_command import YoloCommand
@@ -107,12 +106,7 @@ class YoloV5:
 
     def tidy(self, training: Training) -> None:
         """Remove weights, which a plain training writes in spite of ``--nosave``."""
-        import shutil
-
-        with suppress(FileNotFoundError):
-            shutil.rmtree(training.folder / "weights")
-        for events in training.folder.glob("events.out.tfevents.*"):
-            events.unlink()
+        leftovers.remove(training.folder)
 
     def history(self, results: Path) -> history.History | None:
         """Read the shared evolve.csv."""
