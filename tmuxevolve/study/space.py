@@ -48,8 +48,8 @@ def _bounds(name: str, override: Interval, usual: Bounds | None) -> Bounds:
         raise ValueError(f"{name}: min {lower:g} is above max {upper:g}")
     # What is drawn has five significant digits; so must its bounds, or it could lie outside.
     inner = (
-        float(_UP.create_decimal_from_float(lower)),
-        float(_DOWN.create_decimal_from_float(upper)),
+        float(_UP.create_decimal(repr(lower))),
+        float(_DOWN.create_decimal(repr(upper))),
     )
     if inner[0] > inner[1]:
         raise ValueError(f"{name}: no number of five digits lies between min and max")
