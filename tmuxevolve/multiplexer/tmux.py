@@ -88,11 +88,8 @@ class Tmux:
             outputs = self._open(session, openings)
         if outputs is None:
             raise TmuxEvolveError(f"tmux: cannot make session {session!r}")
-        refused = {o.facts.worker for o, out in zip(openings, outputs, strict=True) if out is None}
-        if refused:
-            # The answer of a server that is about to exit may be lost, and what it did not be.
-            refused -= {window.facts.worker for window in self.windows()}
-        return tuple(o.facts.worker for o in openings if o.facts.worker in refused)
+        pairs = zip(openings, outputs, strict=True)
+        return tuple(opening.facts.worker for opening, output in pairs if output is None)
 
     def _open(self, session: str, openings: Sequence[Opening]) -> list[list[str] | None] | None:
         """Try once; None when there was a server, about to exit after its last session."""
