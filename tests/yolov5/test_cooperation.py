@@ -6,7 +6,6 @@ Prints the table that docs/cooperation.md shows (pytest -s).
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import pytest
 from measure import HEAD, run
 from support import Box
+from yolo_settings import offline
 
 HERE = Path(__file__).parent
-FONT = "matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"
 pytestmark = [pytest.mark.yolov5, pytest.mark.timeout(900)]
 WORKERS, BUDGET = 4, 12
 
@@ -26,9 +25,7 @@ def session(box: Box, name: str, evolve: dict[str, Any], **keys: Any) -> Path:
     folder = os.environ.get("TMUXEVOLVE_TEST_YOLOV5")
     if not folder:
         pytest.skip("make test-yolov5 installs YOLOv5 and says where it is")
-    python, settings = Path(folder) / "bin" / "python", box.root / "settings"
-    settings.mkdir(exist_ok=True)
-    shutil.copy(next(Path(folder).glob(f"lib/*/site-packages/{FONT}")), settings / "Arial.ttf")
+    python = Path(folder) / "bin" / "python"
     data, results = box.root / "dataset", box.root / name / "search"
     subprocess.run([python, HERE / "tiny_dataset.py", data, "8"], check=True)
     checkout = os.environ.get("TMUXEVOLVE_TEST_CHECKOUT")
@@ -42,17 +39,7 @@ def session(box: Box, name: str, evolve: dict[str, Any], **keys: Any) -> Path:
         trainer=None,
         results=str(results),
         evolve=evolve,
-        env={
-            "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": 1,
-            "WANDB_MODE": "disabled",
-            "YOLOV5_CONFIG_DIR": str(settings),
-            "YOLO_CONFIG_DIR": str(settings),
-            "YOLO_OFFLINE": "true",
-            "YOLO_AUTOINSTALL": "false",
-            "YOLOv5_AUTOINSTALL": "false",
-            "OMP_NUM_THREADS": 1,
-            "PYTHONWARNINGS": "ignore::FutureWarning",
-        },
+        env=offline(box, Path(folder)),
         gpus={"use": "free"},
         cpu_slots=WORKERS,
         **keys,

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 from support import Box, Viewer, box_processes, poll
+from yolo_settings import offline
 
 from tmuxevolve.study import history
 
 HERE = Path(__file__).parent
-FONT = "matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf"
 pytestmark = [pytest.mark.yolov5, pytest.mark.timeout(900)]
 MINUTES = 60
 
@@ -44,22 +44,7 @@ def trainer(python: Path) -> str:
 @pytest.fixture
 def yolo(box: Box, python: Path, trainer: str) -> Iterator[Any]:
     """Return a function that writes a session of real YOLOv5 with two CPU slots."""
-    settings = box.root / "settings"
-    settings.mkdir()
-    # Without a font the trainer tries to download one.
-    shutil.copy(next(python.parents[1].glob(f"lib/*/site-packages/{FONT}")), settings / "Arial.ttf")
-    env = {
-        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": 1,
-        "WANDB_MODE": "disabled",
-        "YOLOV5_CONFIG_DIR": str(settings),
-        "YOLO_CONFIG_DIR": str(settings),
-        "YOLO_OFFLINE": "true",
-        "YOLO_AUTOINSTALL": "false",
-        "YOLOv5_AUTOINSTALL": "false",
-        "OMP_NUM_THREADS": 1,
-        # Newer torch warns about v7.0's autocast in the middle of the bar, at every batch.
-        "PYTHONWARNINGS": "ignore::FutureWarning",
-    }
+    env = offline(box, python.parents[1])
 
     def write(images: int, generations: int) -> None:
         data = box.root / "dataset"

@@ -40,11 +40,6 @@ class Job:
         return "cooperative" if self.evolution else "native"
 
     @property
-    def stagger_by_default(self) -> bool:
-        """Say whether the trainer's own delay between windows is needed."""
-        return self.evolution is None
-
-    @property
     def workers_wanted(self) -> int | None:
         """Return how many more workers there is work for; None when that has no limit."""
         if not self.evolution:

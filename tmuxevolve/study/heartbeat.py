@@ -106,10 +106,6 @@ class Register:
         except OSError:
             return time.time()
 
-    def workers(self) -> list[str]:
-        """Return the names of all workers that have a file."""
-        return [path.stem for path in sorted(self._folder.glob("*.json"))]
-
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.json"
 

@@ -33,11 +33,6 @@ class Survey:
     failures: Mapping[str, Failed]
     problem: str | None
 
-    @property
-    def left(self) -> int:
-        """Return how many generations of the budget nobody works on."""
-        return max(0, self.budget - self.finished - len(self.at_work))
-
 
 def survey(results: Path) -> Survey | None:
     """Return how far the study in a results directory is; None when there is none.

@@ -15,6 +15,9 @@ from tmuxevolve.study.history import History
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import YOLOV5, Layout
 
+GENERATIONS = 300
+"""The budget where nobody says one: what YOLOv5's ``--evolve`` means without a number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Native:
@@ -35,7 +38,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     base: dict[str, float]
     space: dict[str, Bounds]
-    generations: int = 300
+    generations: int = GENERATIONS
     layout: Layout = YOLOV5
     fitness: FitnessSource | None = None
     notes: tuple[str, ...] = ()

@@ -8,9 +8,8 @@ from pathlib import Path
 from tmuxevolve.config import Session
 from tmuxevolve.study import history
 from tmuxevolve.study.rows import Layout
-from tmuxevolve.trainers import Native, Recipe, Training
+from tmuxevolve.trainers import GENERATIONS, Native, Recipe, Training
 
-_GENERATIONS = 300
 _FITNESS = "fitness"
 
 
@@ -51,7 +50,7 @@ class Command:
             argv=session.command,
             base=base,
             space={},
-            generations=session.evolve.generations or _GENERATIONS,
+            generations=session.evolve.generations or GENERATIONS,
             layout=Layout(metrics=(_FITNESS,), weights=(1.0,), direction=source.direction),
             fitness=source,
         )

@@ -7,12 +7,19 @@ from pathlib import Path
 
 from tmuxevolve.config import Session
 from tmuxevolve.study import history
-from tmuxevolve.trainers import Native, Recipe, Training, hyps, leftovers, ultralytics_results
+from tmuxevolve.trainers import (
+    GENERATIONS,
+    Native,
+    Recipe,
+    Training,
+    hyps,
+    leftovers,
+    ultralytics_results,
+)
 from tmuxevolve.trainers.ultralytics_command import UltralyticsCommand, trains
 
 # Only the last epoch is validated, and fewer checkpoints are written. What the user says stays.
 _CHEAP = {"val": "False", "save": "False", "plots": "False"}
-_GENERATIONS = 300
 
 
 class Ultralytics:
@@ -47,7 +54,7 @@ class Ultralytics:
             argv=(*command.without(tuple(base)), *device, *_cheap(command)),
             base=base,
             space=ultralytics_hyps.space(base, command),
-            generations=session.evolve.generations or _GENERATIONS,
+            generations=session.evolve.generations or GENERATIONS,
             layout=ultralytics_results.layout(task, release),
             notes=(*notes, *ultralytics_hyps.notes(command), *_about(task, release)),
         )

@@ -13,13 +13,13 @@ from typing import NoReturn
 
 from tmuxevolve.config import Session
 from tmuxevolve.errors import UsageError
+from tmuxevolve.trainers import GENERATIONS
 
 SCRIPT = "train.py"
 MODULE = "yolov5.train"
 # The option that came with the genetic algorithm in December 2023, whose population is private to
 # each process.
 _GENETIC = "--evolve_population"
-_GENERATIONS = 300
 # The names of train.py's own default, newest first.
 _DEFAULT_HYPS = ("hyp.scratch-low.yaml", "hyp.scratch.yaml")
 _PYTHON = re.compile(r"python[0-9.]*")
@@ -45,7 +45,7 @@ class YoloCommand:
             parser.add_argument(option)
         parser.add_argument("--exist-ok", action="store_true")
         parser.add_argument("--resume", nargs="?", const=None)
-        parser.add_argument("--evolve", nargs="?", type=int, const=_GENERATIONS)
+        parser.add_argument("--evolve", nargs="?", type=int, const=GENERATIONS)
         self.session = session
         try:
             self.known, rest = parser.parse_known_args(session.command[1:])
@@ -66,7 +66,7 @@ class YoloCommand:
             raise self.conflict(
                 f"--evolve {written}, but evolve.generations is {wanted}: leave one of them out"
             )
-        return wanted or written or _GENERATIONS
+        return wanted or written or GENERATIONS
 
     def device(self, *, on_gpu: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what stays of ``--device``, and notes.
