@@ -120,6 +120,7 @@ class Box:
             "cpu_slots": 2,
             "gpus": {"use": "none"},
             "evolve": {"mode": "native"},
+            "restart": {"on": "never"},
             **keys,
         }
         # JSON is YAML.

@@ -16,7 +16,7 @@ ONLY = {
     "libtmux": {"multiplexer/tmux.py"},
     "pynvml": {"nvml.py"},
     "click": {"cli.py", "completion.py", "options.py"},
-    "psutil": {"processes.py", "nvml.py"},
+    "psutil": {"processes.py", "census.py", "nvml.py"},
     "optuna": {"study/samplers/optuna.py"},
     "fasteners": {"study/lock.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},

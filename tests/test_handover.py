@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from tmuxevolve import claims, handover
-from tmuxevolve.config import GpuPolicy
+from tmuxevolve.config import GpuPolicy, RestartPolicy
 from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.handover import Counter, Desk, Order, Parcel, Report
 from tmuxevolve.multiplexer import State
@@ -31,6 +31,7 @@ def order(worker: str, **changes: object) -> Order:
         "stop_signal": "SIGINT",
         "stop_grace": 1.5,
         "delay": 0.25,
+        "restart": RestartPolicy(),
     }
     return Order(**{**values, **changes})  # type: ignore[arg-type]
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from support import poll
 
-from tmuxevolve import processes
+from tmuxevolve import census, processes
 from tmuxevolve.processes import MARK, Target
 
 # The window's first process: starts the trainer with the mark, and waits for it.
@@ -156,7 +156,7 @@ def test_what_is_born_while_ending_goes_too(run: Starter, monkeypatch: pytest.Mo
     hydra = run("w-hydra", HYDRA)
     ended = processes.end([hydra.target(grace=0.3)])["w-hydra"]
     assert ended.left == ()
-    marks = [p for p in psutil.process_iter() if processes._mark(p.pid) == "w-hydra"]
+    marks = [p for p in psutil.process_iter() if census.mark(p.pid) == "w-hydra"]
     assert [p for p in marks if is_alive(p)] == []
 
 

@@ -25,7 +25,10 @@ def session(*words: str, workdir: str = "/yolo", generations: int | None = None)
 
 
 def argv(*words: str, on_gpu: bool = True, generations: int | None = None) -> tuple[str, ...]:
-    return YoloV5().native(session(*words, generations=generations), on_gpu=on_gpu).argv[2:]
+    native = YoloV5().native(session(*words, generations=generations), on_gpu=on_gpu)
+    python, runner, script, *rest = native.argv
+    assert (python, Path(runner).name, script) == ("python", "yolov5_native.py", "train.py")
+    return tuple(rest)
 
 
 def refusal(*words: str, on_gpu: bool = True, generations: int | None = None) -> str:

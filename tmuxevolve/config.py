@@ -56,11 +56,21 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What follows a failed training: ``attempts`` more of it, the first after ``backoff``."""
+    """What follows a failed training: ``attempts`` more of it, the first after ``backoff``.
 
+    ``on: never`` tries nothing again, neither a training nor a worker that was killed; ``always``
+    runs a trainer of native mode again that has come to its end.
+    """
+
+    on: Literal["failure", "never", "always"] = "failure"
     attempts: Annotated[int, msgspec.Meta(ge=0)] = 1
     backoff: Duration = msgspec.field(default_factory=lambda: Duration(10))
     max_consecutive_failures: Annotated[int, msgspec.Meta(ge=1)] = 3
+
+    @property
+    def retries(self) -> int:
+        """Return how often failed hyps are tried again."""
+        return 0 if self.on == "never" else self.attempts
 
 
 class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

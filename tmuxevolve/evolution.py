@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import random
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from tmuxevolve import diagnosis
+from tmuxevolve.backoff import Backoff
 from tmuxevolve.config import RestartPolicy
 from tmuxevolve.errors import ExitStatus, TmuxEvolveError
+from tmuxevolve.foreground import Window
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
 from tmuxevolve.study import files, heartbeat
@@ -24,7 +23,6 @@ from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 
 T = TypeVar("T")
 _LOG = "train.log"
-_LONGEST_BACKOFF = 600.0
 _RETRY, _LONGEST_RETRY = 1.0, 30.0
 
 
@@ -35,20 +33,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     search: Search
     restart: RestartPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What a worker can do in its window.
-
-    ``spawn`` starts the trainer in the foreground, ``end`` ends its process tree, ``printed`` are
-    the lines since one of our own notices, ``say`` prints a notice.
-    """
-
-    spawn: Callable[[tuple[str, ...]], subprocess.Popen[bytes]]
-    end: Callable[[], None]
-    printed: Callable[[str], str]
-    say: Callable[[str], None]
 
 
 class _OverError(Exception):
@@ -70,7 +54,7 @@ class Evolution:
         self._trainer = trainer
         self._window = window
         self._interrupts = interrupts
-        self._failures = 0
+        self._backoff = Backoff(plan.restart)
         self._finished = 0
 
     def run(self, identity: heartbeat.Identity) -> Ending:
@@ -120,7 +104,7 @@ class Evolution:
         if metrics is None:
             return self._failed(study, reservation, reason)
         result = Result(metrics, started, time.time())
-        self._failures = 0
+        self._backoff.succeeded()
         self._finished += 1
         progress = self._insist("write its result", lambda: study.tell(reservation, result))
         with suppress(OSError):
@@ -180,30 +164,23 @@ class Evolution:
         """Record a failure, wait, and say whether the generation is done with."""
         # A trainer that was ended on purpose has not failed.
         self._end_if_stopped()
-        policy = self._plan.restart
-        skip = reservation.failures >= policy.attempts
+        skip = reservation.failures >= self._plan.restart.retries
         self._insist("record a failure", lambda: study.fail(reservation, reason, skip=skip))
-        self._failures += 1
+        self._backoff.failed()
         self._window.say(f"generation {reservation.number} failed: {reason}")
-        if self._failures >= policy.max_consecutive_failures:
-            times = f"{self._failures} trainings failed here one after another"
+        if self._backoff.exhausted:
+            times = f"{self._backoff.failures} trainings failed here one after another"
             raise _OverError(f"{times}, the last one with: {reason}", ExitStatus.FAILURE)
         self._back_off()
         self._end_if_asked()
         return skip
 
     def _back_off(self) -> None:
-        """Wait twice as long after each failure in a row, with a tenth of jitter."""
-        wait = float(self._plan.restart.backoff) * 2 ** (self._failures - 1)
-        wait = min(wait, _LONGEST_BACKOFF) * random.uniform(0.9, 1.1)  # noqa: S311
+        self._window.end()
+        wait = self._backoff.seconds()
         if wait:
             self._window.say(f"goes on in {wait:.0f} s")
-        self._pause(wait)
-
-    def _pause(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and not self._interrupts.over:
-            self._interrupts.wait(deadline - time.monotonic())
+        self._interrupts.pause(wait)
 
     def _insist(self, what: str, call: Callable[[], T]) -> T:
         """Do something to the results directory, again and again while that fails.

@@ -21,7 +21,7 @@ import msgspec
 
 from tmuxevolve import units
 from tmuxevolve.claims import Claim
-from tmuxevolve.config import GpuPolicy
+from tmuxevolve.config import GpuPolicy, RestartPolicy
 from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.evolution import Plan
 from tmuxevolve.multiplexer import State
@@ -52,6 +52,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: str
     stop_grace: float
     delay: float
+    restart: RestartPolicy
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from types import FrameType
 
 STOP = signal.SIGUSR1
@@ -65,6 +66,12 @@ class Interrupts:
                 pass
         except BlockingIOError:
             return
+
+    def pause(self, seconds: float) -> None:
+        """Sleep until the time is up, or no further generation is to begin."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.over:
+            self.wait(deadline - time.monotonic())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -154,10 +154,11 @@ def _next_steps(window: StartedWindow, program: str) -> list[str]:
 def _how(result: Stopped) -> str:
     if result.left:
         return f"could not be ended: {', '.join(map(str, result.left))} still alive"
-    if result.signal is None:
+    if not result.processes:
         return "was over already"
     noun = "process" if result.processes == 1 else "processes"
-    return f"ended by {result.signal} ({result.processes} {noun})"
+    by = f" by {result.signal}" if result.signal else ""
+    return f"ended{by} ({result.processes} {noun})"
 
 
 def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[str]:

@@ -1,25 +1,26 @@
-"""What runs in a window: take the claim, look at the GPU once more, run the trainer, keep its end.
+"""What a keeper forks: look at the GPU once more, run the trainer, record its end.
 
 The trainer is a child in the same terminal and process group, so its progress bar and Ctrl-C work
-as if it had been typed there; the worker stays to hold the claim and to record the exit status.
+as if it had been typed there.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from types import FrameType
-from typing import NoReturn
+from signal import Signals
 
-from tmuxevolve import processes
-from tmuxevolve.errors import ExitStatus, NothingFreeError, TmuxEvolveError
+from tmuxevolve import lineage, processes
+from tmuxevolve.errors import NothingFreeError, TmuxEvolveError
+from tmuxevolve.foreground import Window
 from tmuxevolve.handover import Counter, Order, Report
+from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import NOTICE, Ending, State
+from tmuxevolve.repetition import Repetition
 from tmuxevolve.slots import cuda_environment
 
 # These belong to the terminal that a program runs in, not to the user who started it.
@@ -28,13 +29,8 @@ _NOT_PASSED = ("COLUMNS", "LINES", "SHLVL", "OLDPWD", "_", "WINDOWID", processes
 
 # A bar that keeps its first width would wrap when somebody attaches with a narrower terminal.
 _DEFAULTS = {"TQDM_DYNAMIC_NCOLS": "1"}
-
-
-class _Interrupt(BaseException):
-    """A signal asked the worker to end."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        self.number = number
+# The driver may need a moment to take a killed trainer's memory back.
+_PATIENCE, _LOOK = 60.0, 0.5
 
 
 class _NotStartedError(TmuxEvolveError):
@@ -45,28 +41,18 @@ class _NotStartedError(TmuxEvolveError):
         super().__init__(f"cannot run {program!r}: {error.strerror}")
 
 
-def main(address: str, worker: str) -> int:
-    """Run one worker; return the trainer's exit status, 128 + n after signal n."""
-    # The terminal's Ctrl-C is the trainer's; ignoring it instead would be inherited by the trainer.
-    signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGQUIT, lambda *_: None)
+def main(order: Order, counter: Counter, interrupts: Interrupts) -> int:
+    """Do what the order says; return the trainer's exit status, 128 + n after signal n."""
     try:
-        counter, order, claim = Counter.visit(address, worker)
-    except TmuxEvolveError as error:
-        _say(str(error))
-        return ExitStatus.FAILURE
-    try:
-        ending = _evolve(order, counter) if order.evolution else _run(order, counter)
+        ending = _Worker(order, counter, interrupts).run()
     except TmuxEvolveError as error:
         status = getattr(error, "status", error.exit_status)
         ending = Ending(status=status, reason=str(error), ended=time.time())
     # Only the first report counts: nothing, when the trainer has run.
     state = State.FAILED if ending.status else State.FINISHED
     counter.report(Report(state=state, reason=ending.reason))
-    if claim:
-        claim.close()
-    _record(ending)
-    _say(_summary(order, ending))
+    record(ending)
+    say(_summary(order, ending))
     return ending.status
 
 
@@ -76,51 +62,103 @@ def environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
     return {**_DEFAULTS, **kept, **{k: own[k] for k in _TERMINAL if k in own}}
 
 
-def _run(order: Order, counter: Counter) -> Ending:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    trainer = None
-    try:
-        _delay(order, counter, _sleep)
-        trainer = _spawn(order, order.argv, _cuda(order))
-        counter.report(Report(state=State.RUNNING, pid=trainer.pid))
-        status = trainer.wait()
-    except _Interrupt as interrupt:
-        _end_family(order)
-        status = trainer.wait() if trainer else -interrupt.number
-    return _ending(status)
+def record(ending: Ending) -> None:
+    """Keep how it ended where ``status`` finds it."""
+    from tmuxevolve.multiplexer import pane
+
+    with suppress(OSError, subprocess.SubprocessError):
+        pane.record_ending(ending, os.environ)
 
 
-def _evolve(order: Order, counter: Counter) -> Ending:
-    """Run generations: what the window can do for that, and its signals as flags."""
-    from tmuxevolve import trainers
-    from tmuxevolve.evolution import Evolution, Window
-    from tmuxevolve.interrupts import Interrupts
-    from tmuxevolve.study import heartbeat
+def say(text: str) -> None:
+    """Print to the window, which may be closed by now."""
+    with suppress(OSError):
+        print(f"{NOTICE}{text}", file=sys.stderr, flush=True)
 
-    assert order.evolution  # noqa: S101  (main looks)
-    interrupts = Interrupts()
-    _delay(order, counter, interrupts.wait)
-    device: dict[str, str] = {}
 
-    def spawn(argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        if not device:
-            device.update(_cuda(order))
-        trainer = _spawn(order, argv, device)
-        counter.report(Report(state=State.RUNNING, pid=trainer.pid))
+class _Worker:
+    """One worker and its window."""
+
+    def __init__(self, order: Order, counter: Counter, interrupts: Interrupts) -> None:
+        self._order = order
+        self._counter = counter
+        self._interrupts = interrupts
+        self._keeper = os.getppid()
+        self._device: dict[str, str] = {}
+        self._spawned = False
+
+    def run(self) -> Ending:
+        self._delay()
+        order = self._order
+        window = Window(spawn=self._spawn, end=self._end, printed=_printed, say=say)
+        if not order.evolution:
+            return Repetition(order.argv, order.restart, window, self._interrupts).run()
+        from tmuxevolve import trainers
+        from tmuxevolve.evolution import Evolution
+        from tmuxevolve.study import heartbeat
+
+        trainer = trainers.find(order.evolution.recipe.trainer, ())
+        evolution = Evolution(order.evolution, trainer, window, self._interrupts)
+        return evolution.run(heartbeat.myself(order.worker, order.window))
+
+    def _delay(self) -> None:
+        order = self._order
+        if not order.delay:
+            return
+        self._counter.report(Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
+        say(f"{order.window} starts in {order.delay:g} s")
+        self._interrupts.pause(order.delay)
+        if self._interrupts.over:
+            raise _InterruptedError(self._interrupts)
+
+    def _spawn(self, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+        order = self._order
+        if not self._device:
+            self._device = self._free_device()
+        mark = {processes.MARK: order.worker, "PWD": order.workdir}
+        env = {**environment(order.env, os.environ), **self._device, **mark}
+        worker = os.getpid()
+        try:
+            trainer = subprocess.Popen(
+                argv,
+                cwd=order.workdir,
+                env=env,
+                # A worker has one thread, so nothing can hold a lock over the fork.
+                preexec_fn=lambda: lineage.end_with_parent(worker, Signals.SIGKILL),  # noqa: PLW1509
+            )
+        except OSError as error:
+            raise _NotStartedError(argv[0], error) from None
+        self._spawned = True
+        self._counter.report(Report(state=State.RUNNING, pid=trainer.pid))
         return trainer
 
-    window = Window(spawn=spawn, end=lambda: _end_family(order), printed=_printed, say=_say)
-    trainer = trainers.find(order.evolution.recipe.trainer, ())
-    evolution = Evolution(order.evolution, trainer, window, interrupts)
-    return evolution.run(heartbeat.myself(order.worker, order.window))
+    def _free_device(self) -> dict[str, str]:
+        """Name the GPU; before another start, wait until nothing of the last one is on it."""
+        deadline = time.monotonic() + (_PATIENCE if self._spawned else 0.0)
+        while True:
+            try:
+                return _cuda(self._order)
+            except NothingFreeError:
+                if time.monotonic() >= deadline or self._interrupts.over:
+                    raise
+            self._interrupts.wait(_LOOK)
+
+    def _end(self) -> None:
+        """End what is left of the trainer's tree; look at the GPU anew before the next start."""
+        self._device = {}
+        order = self._order
+        # What the trainer has lost is the keeper's by now.
+        first = Signals[order.stop_signal]
+        target = processes.Target(order.worker, self._keeper, first, order.stop_grace)
+        processes.end([target], spared=[os.getpid(), self._keeper])
 
 
-def _delay(order: Order, counter: Counter, wait: Callable[[float], None]) -> None:
-    if order.delay:
-        counter.report(Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
-        _say(f"{order.window} starts in {order.delay:g} s")
-        wait(order.delay)
+class _InterruptedError(TmuxEvolveError):
+    """A signal came before the trainer was started."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        self.status = 128 + (interrupts.hangup or Signals.SIGINT)
+        super().__init__("interrupted")
 
 
 def _printed(notice: str) -> str:
@@ -130,21 +168,6 @@ def _printed(notice: str) -> str:
         return pane.printed_since(notice, os.environ)
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def _sleep(seconds: float) -> None:
-    signal.signal(signal.SIGINT, _interrupt)
-    time.sleep(seconds)
-    signal.signal(signal.SIGINT, lambda *_: None)
-
-
-def _spawn(order: Order, argv: Sequence[str], device: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    mark = {processes.MARK: order.worker, "PWD": order.workdir}
-    env = {**environment(order.env, os.environ), **device, **mark}
-    try:
-        return subprocess.Popen(argv, cwd=order.workdir, env=env)
-    except OSError as error:
-        raise _NotStartedError(argv[0], error) from None
 
 
 def _cuda(order: Order) -> dict[str, str]:
@@ -166,45 +189,11 @@ def _cuda(order: Order) -> dict[str, str]:
     return cuda_environment(gpu, order.gpus.visible)
 
 
-def _end_family(order: Order) -> None:
-    """End the trainer's tree: the window was closed, or somebody ended this worker."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    first = signal.Signals[order.stop_signal]
-    processes.end([processes.Target(order.worker, os.getpid(), first, order.stop_grace)])
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    raise _Interrupt(signal.Signals(number))
-
-
-def _ending(returncode: int) -> Ending:
-    """Translate Popen's return code, where -n is signal n."""
-    if returncode < 0:
-        return Ending(status=128 - returncode, signal=-returncode, ended=time.time())
-    return Ending(status=returncode, ended=time.time())
-
-
-def _record(ending: Ending) -> None:
-    from tmuxevolve.multiplexer import pane
-
-    with suppress(OSError, subprocess.SubprocessError):
-        pane.record_ending(ending, os.environ)
-
-
 def _summary(order: Order, ending: Ending) -> str:
     if ending.reason and not order.evolution:
         return f"{order.window} did not start: {ending.reason}"
+    how = "failed" if ending.status else "finished"
     if ending.reason:
-        return f"{order.window} {'failed' if ending.status else 'finished'}: {ending.reason}"
-    how = (
-        f"signal {signal.Signals(ending.signal).name}" if ending.signal else f"exit {ending.status}"
-    )
-    return f"{order.window} {'failed' if ending.status else 'finished'} ({how})"
-
-
-def _say(text: str) -> None:
-    """Print to the window, which may be closed by now."""
-    with suppress(OSError):
-        print(f"{NOTICE}{text}", file=sys.stderr, flush=True)
+        return f"{order.window} {how}: {ending.reason}"
+    cause = f"signal {Signals(ending.signal).name}" if ending.signal else f"exit {ending.status}"
+    return f"{order.window} {how} ({cause})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from tmuxevolve.worker import main
+from tmuxevolve.keeper import main
 
 if __name__ == "__main__":
     sys.exit(main(*sys.argv[1:]))

@@ -14,6 +14,7 @@ from tmuxevolve.evolution import Plan
 from tmuxevolve.study import mutation, space
 from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
+from tmuxevolve.study.lock import locked
 from tmuxevolve.study.study import Search
 from tmuxevolve.study.survey import Survey, survey
 from tmuxevolve.trainers import Trainer, Training
@@ -24,11 +25,13 @@ class Job:
     """What every window runs.
 
     In cooperative mode ``argv`` is that of a first generation, ``evolution`` is what the workers
-    get, ``budget`` what the session's file says, and ``asked`` what the command line says instead.
+    get, ``budget`` what the session's file says, and ``asked`` what the command line says instead;
+    ``columns`` are those of evolve.csv, none when they are not known.
     """
 
     argv: tuple[str, ...]
     notes: tuple[str, ...]
+    columns: tuple[str, ...] = ()
     evolution: Plan | None = None
     budget: int = 0
     asked: int | None = None
@@ -59,13 +62,14 @@ def job(session: Session, trainer: Trainer, generations: int | None, *, on_gpu: 
             session.evolve, generations=generations or session.evolve.generations
         )
         native = trainer.native(msgspec.structs.replace(session, evolve=evolve), on_gpu=on_gpu)
-        return Job(native.argv, native.notes)
+        return Job(native.argv, native.notes, native.columns)
     plan = _plan(session, trainer, on_gpu=on_gpu)
     first = Files(session.results).generation(0)
     training = Training(0, plan.search.base, first / "hyp.yaml", first, 0)
     return Job(
         argv=trainer.argv(plan.recipe, training),
         notes=(*plan.recipe.notes, *_moved(plan)),
+        columns=(*plan.search.layout.metrics, *plan.search.base),
         evolution=plan,
         budget=plan.recipe.generations,
         asked=generations,
@@ -73,17 +77,39 @@ def job(session: Session, trainer: Trainer, generations: int | None, *, on_gpu: 
     )
 
 
-def begin(job: Job, session: Session) -> tuple[str, ...]:
-    """Make or continue the study; return notes. Raises UsageError when that cannot be."""
+def begin(job: Job, session: Session, *, alone: bool) -> tuple[str, ...]:
+    """Make or continue the study; return notes. Raises UsageError when that cannot be.
+
+    A damaged evolve.csv is mended when this session is ``alone`` with it: nobody else runs.
+    """
+    try:
+        return (*(_mend(job, session) if alone else ()), *_agree(job, session))
+    except OSError as error:
+        where = f"{session.source}: sessions.{session.name}.results"
+        raise UsageError(f"{where}: cannot use {session.results}: {error}") from None
+
+
+def _mend(job: Job, session: Session) -> tuple[str, ...]:
+    if not job.columns or (job.found and job.found.at_work):
+        return ()
+    from tmuxevolve.study import repair
+
+    where = Files(session.results)
+    if not job.evolution:
+        done = repair.mend(where.table, job.columns)
+        return (done,) if done else ()
+    where.lock.parent.mkdir(exist_ok=True)
+    with locked(where.lock):
+        done = repair.mend(where.table, job.columns)
+    return (done,) if done else ()
+
+
+def _agree(job: Job, session: Session) -> tuple[str, ...]:
     if not job.evolution:
         return ()
     search = job.evolution.search
     wanted = Definition(generations=job.budget, base=search.base, layout=search.layout)
-    try:
-        study = agree(Files(session.results), wanted, budget=job.asked)
-    except OSError as error:
-        where = f"{session.source}: sessions.{session.name}.results"
-        raise UsageError(f"{where}: cannot use {session.results}: {error}") from None
+    study = agree(Files(session.results), wanted, budget=job.asked)
     if job.asked or study.generations == job.budget:
         return ()
     return (f"the budget stays {study.generations} generations, as it was raised to earlier",)

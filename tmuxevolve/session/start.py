@@ -141,7 +141,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     """Open a window for each place and hand every worker its order and its claim."""
     session = preparation.session
     _make_results(session)
-    begun = evolve.begin(preparation.job, session)
+    begun = evolve.begin(preparation.job, session, alone=not preparation.plan.running)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
     places = [place for place, _ in held]
     parcels = _parcels(preparation, held, environ)
@@ -223,6 +223,7 @@ def _parcels(
                 stop_signal=session.stop.signal,
                 stop_grace=float(session.stop.grace),
                 delay=number * preparation.stagger,
+                restart=session.restart,
             ),
             claim,
         )

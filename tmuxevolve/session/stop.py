@@ -20,7 +20,10 @@ _POLL = 0.2
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """How one window was ended: the last signal it took, or None when it was over already."""
+    """How one window was ended: the last signal that it took, None when it needed none.
+
+    ``processes`` is 0 when it was over already.
+    """
 
     session: str
     window: str
@@ -96,7 +99,7 @@ def _target(window: Window, override: StopOverride) -> Target:
         pid=None if window.dead else window.pid,
         signal=Signals.SIGKILL if override.now else Signals[facts.stop_signal],
         grace=facts.stop_grace if override.grace is None else override.grace,
-        notice=STOP if facts.mode == "cooperative" else None,
+        notice=STOP,
     )
 
 

@@ -21,10 +21,14 @@ GENERATIONS = 300
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A trainer's own evolution: the argv to run in each window, and what to tell the user."""
+    """A trainer's own evolution: the argv to run in each window, and what to tell the user.
+
+    ``columns`` are those of the evolve.csv that it writes, none when they are not known.
+    """
 
     argv: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):

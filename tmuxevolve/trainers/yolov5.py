@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tmuxevolve.config import Session
+from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history
 from tmuxevolve.study.mutation import META
 from tmuxevolve.study.rows import METRICS
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _SCRIPT = "train.py"
 _MODULE = "yolov5.train"
 _RUNNER = Path(__file__).with_name("yolov5_runner.py")
+_SAFE = Path(__file__).with_name("yolov5_native.py")
 _RESULT = "result.json"
 # train.py's own number, with which evolution begins where the yaml has none (v7.0, function main).
 _ANCHORS = 3.0
@@ -55,7 +57,8 @@ class YoloV5:
                 " evolves a population of its own and does not learn from the others; each of its"
                 " generations is 50 trainings (evolve.mode: cooperative shares them all)",
             )
-        return Native((*command.words, *device, *shared, *evolve), notes)
+        words = _through(_SAFE, command) or command.words
+        return Native((*words, *device, *shared, *evolve), notes, _columns(command))
 
     def recipe(self, session: Session, *, on_gpu: bool) -> Recipe:
         """Return the command without what evolution adds, and the hyps of its ``--hyp``."""
@@ -117,14 +120,28 @@ def _is_run_by_us(recipe: Recipe) -> bool:
     return str(_RUNNER) in recipe.argv
 
 
+def _through(script: Path, command: YoloCommand) -> tuple[str, ...]:
+    """Return the words with a script of ours before train.py; none where no Python is seen."""
+    at = command.interpreted()
+    return () if at is None else (*command.words[:at], str(script), *command.words[at:])
+
+
 def _single(command: YoloCommand) -> tuple[str, ...]:
     """Return the words that train once, as cheaply as in an evolution where that can be had."""
-    at = command.interpreted()
-    if at is not None:
-        return (*command.words[:at], str(_RUNNER), *command.words[at:])
+    words = _through(_RUNNER, command)
+    if words:
+        return words
     # v6.1 and older have no --noplots.
     plots = ("--noplots",) if command.says("--noplots") or not command.is_yolov5() else ()
     return (*command.words, "--noval", "--nosave", *plots)
+
+
+def _columns(command: YoloCommand) -> tuple[str, ...]:
+    """Return what YOLOv5 writes to evolve.csv; nothing when its hyps are not to be found."""
+    try:
+        return (*METRICS, *_base(command)) if command.is_yolov5() else ()
+    except UsageError:
+        return ()
 
 
 def _base(command: YoloCommand) -> dict[str, float]:

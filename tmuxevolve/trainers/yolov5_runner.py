@@ -26,14 +26,7 @@ from typing import Any, Callable, Sequence  # noqa: UP035
 
 def main(result: Path, words: Sequence[str]) -> None:
     """Load the trainer, train once, write what it returned."""
-    if words[0] == "-m":
-        sys.path[0] = str(Path.cwd())
-        module = importlib.import_module(words[1])
-        sys.argv = [str(module.__file__), *words[2:]]
-    else:
-        sys.path[0] = str(Path(words[0]).resolve().parent)
-        sys.argv = list(words)
-        module = load(words[0])
+    module = imported(words)
     if not all(callable(getattr(module, name, None)) for name in ("train", "main", "parse_opt")):
         runpy.run_path(sys.argv[0], run_name="__main__")
         return
@@ -43,6 +36,19 @@ def main(result: Path, words: Sequence[str]) -> None:
         if hasattr(module, check):
             setattr(module, check, lambda *_, **__: None)
     module.main(module.parse_opt())
+
+
+def imported(words: Sequence[str]) -> Any:
+    """Return the trainer's module, with the path and the arguments as if it had been run."""
+    if words[0] == "-m":
+        sys.path[0] = str(Path.cwd())
+        module: Any = importlib.import_module(words[1])
+        sys.argv = [str(module.__file__), *words[2:]]
+    else:
+        sys.path[0] = str(Path(words[0]).resolve().parent)
+        sys.argv = list(words)
+        module = load(words[0])
+    return module
 
 
 def load(script: str) -> Any:

@@ -1,0 +1,72 @@
+"""What a worker does in native mode: run the trainer, and again when it fails."""
+
+from __future__ import annotations
+
+import time
+
+from tmuxevolve.backoff import Backoff
+from tmuxevolve.config import RestartPolicy
+from tmuxevolve.foreground import Window
+from tmuxevolve.interrupts import Interrupts
+from tmuxevolve.multiplexer import Ending
+
+_LONG = 3600.0
+
+
+class Repetition:
+    """One trainer, run as often as its policy says."""
+
+    def __init__(
+        self, argv: tuple[str, ...], policy: RestartPolicy, window: Window, interrupts: Interrupts
+    ) -> None:
+        """Put the parts together; nothing is run yet."""
+        self._argv = argv
+        self._policy = policy
+        self._window = window
+        self._interrupts = interrupts
+        self._backoff = Backoff(policy)
+        self._failures = 0
+
+    def run(self) -> Ending:
+        """Run the trainer until it is done with; return how it ended the last time."""
+        while True:
+            started = time.monotonic()
+            ending = self._once()
+            wait = self._before_next(ending, time.monotonic() - started)
+            if wait is None:
+                return ending
+            how = f"exit {ending.status}"
+            self._window.say(f"the trainer ended ({how}); it runs again in {wait:.0f} s")
+            self._window.end()
+            self._interrupts.pause(wait)
+            if self._interrupts.over:
+                return ending
+
+    def _once(self) -> Ending:
+        trainer = self._window.spawn(self._argv)
+        while trainer.poll() is None:
+            self._interrupts.wait(_LONG)
+            if self._interrupts.hangup:
+                self._window.end()
+        return ended(trainer.returncode)
+
+    def _before_next(self, ending: Ending, lasted: float) -> float | None:
+        """Return the seconds to wait before another run; None when there is to be none."""
+        policy = self._policy
+        if self._interrupts.over or policy.on == "never":
+            return None
+        if not ending.status:
+            self._backoff.succeeded()
+            return float(policy.backoff) if policy.on == "always" else None
+        self._failures += 1
+        self._backoff.failed(lasted)
+        if self._failures > policy.attempts or self._backoff.exhausted:
+            return None
+        return self._backoff.seconds()
+
+
+def ended(returncode: int) -> Ending:
+    """Translate Popen's return code, where -n is signal n."""
+    if returncode < 0:
+        return Ending(status=128 - returncode, signal=-returncode, ended=time.time())
+    return Ending(status=returncode, ended=time.time())
