@@ -131,6 +131,16 @@ class Box:
         sessions = self.json("status", *args)
         return {window["window"]: window for s in sessions for window in s["windows"]}
 
+    def keeper(self, window: str) -> psutil.Process:
+        """Return a window's first process."""
+        panes = self.tmux("list-panes", "-a", "-F", "#{window_name} #{pane_pid}").splitlines()
+        return psutil.Process(next(int(p.split()[1]) for p in panes if p.split()[0] == window))
+
+    def worker(self, window: str) -> psutil.Process:
+        """Return the worker that a window's keeper has forked."""
+        keeper = self.keeper(window)
+        return next(p for p in keeper.children() if p.cmdline() == keeper.cmdline())
+
     def close(self) -> None:
         """End everything that was started here, however it was started."""
         for socket in self.sockets.glob("tmux-*/*"):
