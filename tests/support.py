@@ -42,6 +42,8 @@ def trainer_session(
         cpu_slots=0,
         env={},
         stagger=None,
+        memory=None,
+        min_free_memory=None,
         restart=RestartPolicy(),
         stop=StopPolicy(),
     )

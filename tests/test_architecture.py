@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tmuxevolve"
 FILES = sorted(PACKAGE.rglob("*.py"))
-ADAPTERS = {"gpus", "nvml", "claims", "processes", "multiplexer", "trainers", "study"}
+ADAPTERS = {"memory", "gpus", "nvml", "claims", "processes", "multiplexer", "trainers", "study"}
 ONLY = {
     "libtmux": {"multiplexer/tmux.py"},
     "pynvml": {"nvml.py"},

@@ -104,6 +104,8 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cpu_slots: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     env: dict[str, str] = {}
     stagger: Duration | None = None
+    memory: Size | None = None
+    min_free_memory: Size | None = None
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
     stop: StopPolicy = msgspec.field(default_factory=StopPolicy)
 
@@ -122,6 +124,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cpu_slots: int
     env: dict[str, str]
     stagger: float | None
+    memory: int | None
+    min_free_memory: int | None
     restart: RestartPolicy
     stop: StopPolicy
 

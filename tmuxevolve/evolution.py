@@ -145,7 +145,7 @@ class Evolution:
         self._window.say(f"{notice} begins; its files are in {training.folder}")
         trainer = self._window.spawn(self._trainer.argv(self._plan.recipe, training))
         while trainer.poll() is None:
-            self._interrupts.wait(heartbeat.INTERVAL)
+            self._window.wait(heartbeat.INTERVAL)
             with suppress(OSError):
                 study.beat()
             if self._interrupts.hangup:
@@ -154,7 +154,7 @@ class Evolution:
         with suppress(OSError):
             (training.folder / _LOG).write_text(printed, encoding="utf-8", errors="replace")
         if trainer.returncode:
-            return None, diagnosis.why(trainer.returncode, printed)
+            return None, self._window.cause() or diagnosis.why(trainer.returncode, printed)
         try:
             return self._trainer.metrics(self._plan.recipe, training, printed), ""
         except (NoResultError, OSError) as error:

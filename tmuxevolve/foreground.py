@@ -11,11 +11,14 @@ from dataclasses import dataclass
 class Window:
     """A worker's window.
 
-    ``spawn`` starts the trainer in the foreground, ``end`` ends all that is left of its process
-    tree, ``printed`` are the lines since one of our own notices, ``say`` prints a notice.
+    ``spawn`` starts the trainer in the foreground, ``wait`` waits that many seconds for its end or
+    a signal, ``end`` ends all that is left of its process tree, ``cause`` is why we had to end it
+    or None, ``printed`` are the lines since one of our own notices, ``say`` prints a notice.
     """
 
     spawn: Callable[[tuple[str, ...]], subprocess.Popen[bytes]]
+    wait: Callable[[float], None]
     end: Callable[[], None]
+    cause: Callable[[], str | None]
     printed: Callable[[str], str]
     say: Callable[[str], None]

@@ -24,6 +24,7 @@ from tmuxevolve.claims import Claim
 from tmuxevolve.config import GpuPolicy, RestartPolicy
 from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.evolution import Plan
+from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import State
 
 _LENGTH = struct.Struct("!Q")
@@ -53,6 +54,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     stop_grace: float
     delay: float
     restart: RestartPolicy
+    memory: Limit | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
+from pathlib import Path
 from signal import Signals
 
 _PR_SET_PDEATHSIG = 1
@@ -33,6 +35,24 @@ def reap() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's descendants, by way of proc(5)'s lists of children."""
+    found = []
+    for child in _children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of all its threads; none of a process that is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
 
 
 def _prctl(option: int, value: int) -> None:

@@ -168,6 +168,8 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     study_columns = ("GEN",) if study else ()
     header = ("WINDOW", "GPU", "PID", "STATE", *study_columns, "ELAPSED", *gpu_columns, "LAST LINE")
     lines = [f"{session.session}: {_results(session)}"]
+    if session.memory:
+        lines.append(f"memory of each worker: {session.memory}")
     if session.problem:
         lines.append(f"note: {session.problem}")
     rows = (_status_row(window, on_gpu=on_gpu, study=study) for window in session.windows)

@@ -35,7 +35,7 @@ class Repetition:
             wait = self._before_next(ending, time.monotonic() - started)
             if wait is None:
                 return ending
-            how = f"exit {ending.status}"
+            how = ending.reason or f"exit {ending.status}"
             self._window.say(f"the trainer ended ({how}); it runs again in {wait:.0f} s")
             self._window.end()
             self._interrupts.pause(wait)
@@ -45,10 +45,10 @@ class Repetition:
     def _once(self) -> Ending:
         trainer = self._window.spawn(self._argv)
         while trainer.poll() is None:
-            self._interrupts.wait(_LONG)
+            self._window.wait(_LONG)
             if self._interrupts.hangup:
                 self._window.end()
-        return ended(trainer.returncode)
+        return ended(trainer.returncode, self._window.cause())
 
     def _before_next(self, ending: Ending, lasted: float) -> float | None:
         """Return the seconds to wait before another run; None when there is to be none."""
@@ -65,8 +65,7 @@ class Repetition:
         return self._backoff.seconds()
 
 
-def ended(returncode: int) -> Ending:
+def ended(returncode: int, reason: str | None = None) -> Ending:
     """Translate Popen's return code, where -n is signal n."""
-    if returncode < 0:
-        return Ending(status=128 - returncode, signal=-returncode, ended=time.time())
-    return Ending(status=returncode, ended=time.time())
+    status, number = (128 - returncode, -returncode) if returncode < 0 else (returncode, None)
+    return Ending(status=status, signal=number, reason=reason, ended=time.time())

@@ -16,6 +16,7 @@ from tmuxevolve.yamlfile import Document, KeyPath
 
 PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SMALLEST = 16 << 20
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
@@ -48,6 +49,8 @@ class _Resolver:
             cpu_slots=entry.cpu_slots,
             env=env,
             stagger=entry.stagger,
+            memory=self._memory(),
+            min_free_memory=entry.min_free_memory,
             restart=entry.restart,
             stop=entry.stop,
         )
@@ -59,6 +62,14 @@ class _Resolver:
         if name in _OURS:
             raise self.document.error(keys, "tmuxevolve sets it for each window: see gpus.use")
         return self._expand(keys, value, self.environ)
+
+    def _memory(self) -> int | None:
+        memory = self.entry.memory
+        if memory is not None and memory < _SMALLEST:
+            raise self.document.error(
+                self._keys("memory"), f"{memory} bytes: no trainer fits into less than 16 MiB"
+            )
+        return memory
 
     def _workdir(self) -> Path:
         path = self._path("workdir", self.entry.workdir)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from signal import Signals
 
-from tmuxevolve import lineage, processes
+from tmuxevolve import lineage, memory, processes
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError
 from tmuxevolve.foreground import Window
 from tmuxevolve.handover import Counter, Order, Report
@@ -43,16 +43,18 @@ class _NotStartedError(TmuxEvolveError):
 
 def main(order: Order, counter: Counter, interrupts: Interrupts) -> int:
     """Do what the order says; return the trainer's exit status, 128 + n after signal n."""
+    worker = _Worker(order, counter, interrupts)
     try:
-        ending = _Worker(order, counter, interrupts).run()
+        ending = worker.run()
     except TmuxEvolveError as error:
         status = getattr(error, "status", error.exit_status)
         ending = Ending(status=status, reason=str(error), ended=time.time())
+    worker.close()
     # Only the first report counts: nothing, when the trainer has run.
     state = State.FAILED if ending.status else State.FINISHED
     counter.report(Report(state=state, reason=ending.reason))
     record(ending)
-    say(_summary(order, ending))
+    say(_summary(order, ending, began=worker.began))
     return ending.status
 
 
@@ -85,12 +87,20 @@ class _Worker:
         self._interrupts = interrupts
         self._keeper = os.getppid()
         self._device: dict[str, str] = {}
-        self._spawned = False
+        self._guard = memory.guard(order.memory, order.worker, self._keeper, order.env)
+        self._trainer: subprocess.Popen[bytes] | None = None
 
     def run(self) -> Ending:
         self._delay()
         order = self._order
-        window = Window(spawn=self._spawn, end=self._end, printed=_printed, say=say)
+        window = Window(
+            spawn=self._spawn,
+            wait=self._wait,
+            end=self._end,
+            cause=self._guard.exceeded,
+            printed=_printed,
+            say=say,
+        )
         if not order.evolution:
             return Repetition(order.argv, order.restart, window, self._interrupts).run()
         from tmuxevolve import trainers
@@ -100,6 +110,15 @@ class _Worker:
         trainer = trainers.find(order.evolution.recipe.trainer, ())
         evolution = Evolution(order.evolution, trainer, window, self._interrupts)
         return evolution.run(heartbeat.myself(order.worker, order.window))
+
+    @property
+    def began(self) -> bool:
+        """Say whether a trainer was started."""
+        return self._trainer is not None
+
+    def close(self) -> None:
+        """Remove what was made for the trainers."""
+        self._guard.close()
 
     def _delay(self) -> None:
         order = self._order
@@ -118,23 +137,42 @@ class _Worker:
         mark = {processes.MARK: order.worker, "PWD": order.workdir}
         env = {**environment(order.env, os.environ), **self._device, **mark}
         worker = os.getpid()
+
+        def enter() -> None:
+            lineage.end_with_parent(worker, Signals.SIGKILL)
+            self._guard.enter()
+
         try:
-            trainer = subprocess.Popen(
-                argv,
+            # preexec_fn: a worker has one thread, so nothing can hold a lock over the fork.
+            trainer = self._trainer = subprocess.Popen(
+                self._guard.wrap(argv),
                 cwd=order.workdir,
                 env=env,
-                # A worker has one thread, so nothing can hold a lock over the fork.
-                preexec_fn=lambda: lineage.end_with_parent(worker, Signals.SIGKILL),  # noqa: PLW1509
+                preexec_fn=enter,  # noqa: PLW1509
             )
+        except subprocess.SubprocessError:
+            raise TmuxEvolveError(f"cannot limit its memory to {order.memory}") from None
         except OSError as error:
             raise _NotStartedError(argv[0], error) from None
-        self._spawned = True
         self._counter.report(Report(state=State.RUNNING, pid=trainer.pid))
         return trainer
 
+    def _wait(self, seconds: float) -> None:
+        """Wait for the trainer or a signal, and end it when it takes more memory than it may."""
+        deadline = time.monotonic() + seconds
+        seen = len(self._interrupts.seen)
+        while (left := deadline - time.monotonic()) > 0:
+            self._interrupts.wait(min(left, self._guard.interval))
+            if self._trainer is None or self._trainer.poll() is not None:
+                return
+            if len(self._interrupts.seen) > seen:
+                return
+            if self._order.memory and self._guard.exceeded():
+                self._end(Signals.SIGKILL)
+
     def _free_device(self) -> dict[str, str]:
         """Name the GPU; before another start, wait until nothing of the last one is on it."""
-        deadline = time.monotonic() + (_PATIENCE if self._spawned else 0.0)
+        deadline = time.monotonic() + (_PATIENCE if self._trainer else 0.0)
         while True:
             try:
                 return _cuda(self._order)
@@ -143,12 +181,12 @@ class _Worker:
                     raise
             self._interrupts.wait(_LOOK)
 
-    def _end(self) -> None:
+    def _end(self, first: Signals | None = None) -> None:
         """End what is left of the trainer's tree; look at the GPU anew before the next start."""
         self._device = {}
         order = self._order
         # What the trainer has lost is the keeper's by now.
-        first = Signals[order.stop_signal]
+        first = first or Signals[order.stop_signal]
         target = processes.Target(order.worker, self._keeper, first, order.stop_grace)
         processes.end([target], spared=[os.getpid(), self._keeper])
 
@@ -189,8 +227,8 @@ def _cuda(order: Order) -> dict[str, str]:
     return cuda_environment(gpu, order.gpus.visible)
 
 
-def _summary(order: Order, ending: Ending) -> str:
-    if ending.reason and not order.evolution:
+def _summary(order: Order, ending: Ending, *, began: bool) -> str:
+    if ending.reason and not began and not order.evolution:
         return f"{order.window} did not start: {ending.reason}"
     how = "failed" if ending.status else "finished"
     if ending.reason:

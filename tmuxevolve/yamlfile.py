@@ -151,6 +151,9 @@ class _Walk:
             if key.tag == f"{_TAG}merge":
                 merged.append(value)
                 continue
+            if key.tag == f"{_TAG}bool":
+                # `on:` is a key, whatever YAML 1.1 makes of the word.
+                key.tag = f"{_TAG}str"
             name, line = self._scalar(key, keys), key.start_mark.line + 1
             if name in seen:
                 what = f"given twice, first on line {seen[name]}"

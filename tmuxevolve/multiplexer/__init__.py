@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from tmuxevolve.memory import Limit
+
 # How the worker's own lines in a window begin, so that they are not taken for the trainer's.
 NOTICE = "tmuxevolve: "
 
@@ -45,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started: float
     stop_signal: str
     stop_grace: float
+    memory: Limit | None = None
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

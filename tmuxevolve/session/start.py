@@ -17,8 +17,9 @@ from tmuxevolve.claims import Claim
 from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.handover import Order, Parcel, Report
+from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
-from tmuxevolve.session import evolve, plan
+from tmuxevolve.session import evolve, limits, plan
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.plan import Place, Plan, Refusal
 from tmuxevolve.trainers import Trainer
@@ -118,6 +119,8 @@ def prepare(
     job = evolve.job(session, trainer, generations, on_gpu=plan.on_gpu(session, snapshot))
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
     chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
+    if session.min_free_memory:
+        chosen = limits.within(chosen, session.min_free_memory)
     return Preparation(session, trainer, job, chosen)
 
 
@@ -141,10 +144,11 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     """Open a window for each place and hand every worker its order and its claim."""
     session = preparation.session
     _make_results(session)
+    limit, limited = limits.choose(session, environ)
     begun = evolve.begin(preparation.job, session, alone=not preparation.plan.running)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
     places = [place for place, _ in held]
-    parcels = _parcels(preparation, held, environ)
+    parcels = _parcels(preparation, held, environ, limit)
     try:
         reports = _open(preparation, places, parcels, mux)
     finally:
@@ -164,7 +168,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         ),
         running=tuple(_running([*preparation.plan.running, *elsewhere.values()])),
         refused=(*preparation.plan.refused, *refused),
-        notes=(*preparation.notes, *begun),
+        notes=(*preparation.notes, *begun, *limited),
         complete=preparation.job.workers_wanted == 0,
     )
 
@@ -207,6 +211,7 @@ def _parcels(
     preparation: Preparation,
     held: Sequence[tuple[Place, Claim | None]],
     environ: Mapping[str, str],
+    limit: Limit | None,
 ) -> list[Parcel]:
     session = preparation.session
     return [
@@ -224,6 +229,7 @@ def _parcels(
                 stop_grace=float(session.stop.grace),
                 delay=number * preparation.stagger,
                 restart=session.restart,
+                memory=limit,
             ),
             claim,
         )
@@ -277,6 +283,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             started=time.time(),
             stop_signal=session.stop.signal,
             stop_grace=float(session.stop.grace),
+            memory=order.memory,
         ),
     )
 

@@ -13,6 +13,7 @@ from tmuxevolve import claims, gpus, processes, trainers
 from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
+from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
 from tmuxevolve.study.journal import Failed
@@ -51,6 +52,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     In cooperative mode ``budget`` is the study's, ``waiting`` were given back and nobody works on
     them, ``failed`` trainings failed, and ``skipped`` generations were given up after that.
+    ``memory`` is each worker's limit, and what holds it to that.
     """
 
     session: str
@@ -65,6 +67,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
     best_fitness: float | None
     problem: str | None
+    memory: Limit | None
     windows: tuple[WindowStatus, ...]
 
 
@@ -153,6 +156,7 @@ def _session(
         skipped=results.skipped,
         best_fitness=results.best_fitness,
         problem=results.problem,
+        memory=facts.memory,
         windows=tuple(
             _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot, results)
             for w in windows
