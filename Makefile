@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 stress lint docs wheel ci tmux clean
+.PHONY: start test test-yolov5 stress soak lint docs wheel ci tmux clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
@@ -17,6 +17,10 @@ test-yolov5: .venv/.dev $(YOLO)/.installed tmux
 # Sixteen workers, 32,000 generations, killed at random.
 stress: .venv/.dev
 	$(BIN)/pytest -m stress tests --timeout 900 -s -v
+
+# Twenty minutes of random faults on eight workers.
+soak: .venv/.dev tmux
+	cd tests && ../$(BIN)/python soak.py --seconds 1200 --seed 1
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
-import pytest
+from compiled import library
 
 SOURCE = Path(__file__).parent / "nvml" / "nvmlstub.c"
-FLAGS = "-shared -fPIC -O1 -Wall -Wextra -fvisibility=hidden -pthread -Wl,-soname,libnvidia-ml.so.1"
+_NAME = "libnvidia-ml.so.1"
+_FLAGS = ("-fvisibility=hidden", "-pthread", f"-Wl,-soname,{_NAME}")
 
 
 def library_folder() -> Path:
-    """Return the folder with the compiled library; skip the test where there is no C compiler."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("no C compiler for the NVML stub")
-    digest = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"tmuxevolve-nvml-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / "libnvidia-ml.so.1"
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists():
-            part = folder / "part.so"
-            subprocess.run([compiler, *FLAGS.split(), "-o", part, SOURCE], check=True)
-            part.rename(library)
-    return folder
+    """Return the folder with the compiled library."""
+    return library(SOURCE, _NAME, *_FLAGS).parent
 
 
 class NvmlStub:
