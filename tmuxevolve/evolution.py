@@ -127,6 +127,9 @@ class Evolution:
         import shutil
 
         def prepare() -> None:
+            # Not what a link leads to: all that is in the folder goes.
+            if training.folder.is_symlink():
+                training.folder.unlink()
             training.folder.mkdir(parents=True, exist_ok=True)
             for path in training.folder.iterdir():
                 if path.name == _LOG:

@@ -11,7 +11,7 @@ import msgspec
 from tmuxevolve.config import Session
 from tmuxevolve.errors import TmuxEvolveError, UsageError
 from tmuxevolve.evolution import Plan
-from tmuxevolve.study import mutation, space
+from tmuxevolve.study import definition, mutation, space
 from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.lock import locked
@@ -109,10 +109,23 @@ def _agree(job: Job, session: Session) -> tuple[str, ...]:
         return ()
     search = job.evolution.search
     wanted = Definition(generations=job.budget, base=search.base, layout=search.layout)
+    _refuse_others(job, session, wanted)
     study = agree(Files(session.results), wanted, budget=job.asked)
     if job.asked or study.generations == job.budget:
         return ()
     return (f"the budget stays {study.generations} generations, as it was raised to earlier",)
+
+
+def _refuse_others(job: Job, session: Session, wanted: Definition) -> None:
+    """Refuse to mix with workers that are at another study in the same directory just now."""
+    found = definition.load(Files(session.results))
+    other = definition.differing(found, wanted) if found and job.found and job.found.at_work else ()
+    if other:
+        raise UsageError(
+            f"{session.source}: sessions.{session.name}.results: {session.results} is in use by"
+            f" workers that began with other hyps ({'; '.join(other)}): use another directory,"
+            " or stop them first"
+        )
 
 
 def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:

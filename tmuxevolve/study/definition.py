@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import msgspec
 
 from tmuxevolve.errors import UsageError
-from tmuxevolve.study import files, history
+from tmuxevolve.study import files, history, rows
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.lock import locked
 from tmuxevolve.study.rows import Layout
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """The contents of study.json; ``generations`` is the budget: finished ones, on all machines."""
+    """The contents of study.json.
 
+    ``generations`` is the budget: finished ones, on all machines. ``id`` tells this study from
+    another one that is put in its place; those made by older versions have none.
+    """
+
+    id: str = ""
     generations: int
     base: dict[str, float]
     layout: Layout
@@ -44,14 +50,26 @@ def agree(where: Files, wanted: Definition, *, budget: int | None) -> Definition
         if found:
             _check_columns(where, found, wanted)
             wanted = msgspec.structs.replace(
-                wanted, generations=max(found.generations, wanted.generations)
+                wanted, id=found.id, generations=max(found.generations, wanted.generations)
             )
+        else:
+            wanted = msgspec.structs.replace(wanted, id=os.urandom(8).hex())
         if budget is not None:
             wanted = msgspec.structs.replace(wanted, generations=budget)
         _check_table(where, wanted)
         if found != wanted:
             files.replace(where.definition, msgspec.json.encode(wanted).decode() + "\n")
     return wanted
+
+
+def differing(found: Definition, wanted: Definition) -> tuple[str, ...]:
+    """Return the hyps of the same name that the two begin with differently, with both values."""
+    pairs = ((name, value, wanted.base.get(name)) for name, value in found.base.items())
+    return tuple(
+        f"{name}: {value:g} there, {other:g} here"
+        for name, value, other in pairs
+        if other is not None and rows.canonical(value) != rows.canonical(other)
+    )
 
 
 def _check_columns(where: Files, found: Definition, wanted: Definition) -> None:

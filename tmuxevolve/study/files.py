@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+# A link in place of one of the files would lead what is written to somewhere else.
+APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -58,7 +60,11 @@ def replace(path: Path, text: str) -> None:
     """Write a file anew, at once: a reader sees the old text or the new one. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        # "x": in a directory that others may write to, a link could wait under this name.
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
         temporary.replace(path)
     finally:
         with suppress(FileNotFoundError):
@@ -70,7 +76,7 @@ def append(path: Path, data: bytes) -> None:
 
     Raises OSError, and takes back what was written when the disk is full.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, APPENDING, 0o666)
     try:
         size = os.fstat(descriptor).st_size
         torn = size and os.pread(descriptor, 1, size - 1) != b"\n"

@@ -191,7 +191,7 @@ def _in_one_line(path: Path, problems: Sequence[str]) -> str | None:
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """Open the file for appending and hold its lock, which the kernel ends with the process."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, files.APPENDING, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor

@@ -82,6 +82,7 @@ class Study:
         whole = self._sampler.whole_history
         self._state = State(self.files, search.layout, list(search.base), whole=whole)
         self._worker = identity.worker
+        self._id: str | None = None
         self._register = Register(self.files.workers)
         self._register.enter(identity)
         self._next_roll_call = 0.0
@@ -116,6 +117,7 @@ class Study:
         fitness = self._search.layout.fitness(result.metrics)
         state, message = self._state, None
         with locked(self.files.lock):
+            self._budget()
             state.refresh()
             if not state.table.holds(state.key(reservation.hyp)):
                 message = state.table.append(result.metrics, reservation.hyp)
@@ -164,6 +166,9 @@ class Study:
         found = definition.load(self.files)
         if found is None:
             raise UsageError(f"{self.files.definition} is gone: run tmuxevolve start again")
+        self._id = found.id if self._id is None else self._id
+        if found.id != self._id:
+            raise UsageError(f"{self.files.results}: another study has taken this one's place")
         return found.generations
 
     def _orphan(self, *, full: bool) -> Open | None:
