@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,13 @@ def rows(box: Box) -> list[float]:
 
 
 def trainers(box: Box) -> list[psutil.Process]:
-    return [p for p in box_processes(box) if "TMUXEVOLVE_WORKER" in p.environ()]
+    return [process for process in box_processes(box) if is_trainer(process)]
+
+
+def is_trainer(process: psutil.Process) -> bool:
+    with suppress(psutil.Error, OSError):
+        return "TMUXEVOLVE_WORKER" in process.environ()
+    return False
 
 
 def is_gone(process: psutil.Process) -> bool:
