@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -37,7 +38,7 @@ class Users:
 
     def __init__(self, first: Box, second: Box) -> None:
         self.stub = NvmlStub(first.root)
-        tag = f"{os.getpid()}-{first.root.parent.name[-8:]}"
+        tag = f"{os.getpid()}-{first.root.parent.name}"
         self.uuids = [f"GPU-hammer-{tag}-{i}" for i in range(8)]
         self.stub.write([f"gpu uuid={uuid}" for uuid in self.uuids])
         self.boxes = (first, second)
@@ -88,17 +89,17 @@ class Users:
 
 
 @pytest.fixture
-def users(tmp_path: Path) -> Iterator[Users]:
+def users() -> Iterator[Users]:
     if os.getuid() or not shutil.which("setpriv"):
         pytest.skip("a second user takes root and setpriv")
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.name.startswith(("pytest-", "popen-")):
-            parent.chmod(0o755)
+    # pytest's own folders are closed to other users.
+    root = Path(tempfile.mkdtemp(prefix="te-users", dir="/tmp"))
+    root.chmod(0o755)
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    with new_box(tmp_path / "one") as first, new_box(tmp_path / "two") as second:
+        (root / name).mkdir()
+    with new_box(root / "one") as first, new_box(root / "two") as second:
         yield Users(first, second)
+    shutil.rmtree(root)
 
 
 def hammer(users: Users, seconds: float) -> tuple[Counter[str], list[str]]:
