@@ -16,8 +16,8 @@ import pytest
 from nvml_stub import NvmlStub
 from support import Box, poll
 
-DOCUMENTED = {0, 1, 2, 3, 4, 5, 130}
 COMMANDS = ("start", "attach", "status", "stop", "gpus")
+VERSION = '[ "$1" = -V ] && { echo tmux 3.4; exit; }'
 
 
 def fake_tmux(box: Box, script: str) -> None:
@@ -81,7 +81,7 @@ def failing_tmux(box: Box) -> None:
 
 def silent_tmux(box: Box) -> None:
     box.session()
-    fake_tmux(box, '[ "$1" = -V ] && { echo tmux 3.4; exit; }; exit 1')
+    fake_tmux(box, f"{VERSION}; exit 1")
 
 
 def no_driver(box: Box) -> None:
@@ -196,7 +196,6 @@ def test_exit_codes_are_as_documented(
 
 
 SHOWN = ("--help", "--version", "start --dry-run", "status", "status --json", "gpus", "gpus --json")
-Streams = dict[str, int | None]
 
 
 @pytest.fixture
@@ -206,10 +205,6 @@ def shut() -> Iterator[int]:
     os.close(reading)
     yield writing
     os.close(writing)
-
-
-def full() -> int:
-    return os.open("/dev/full", os.O_WRONLY)
 
 
 def ended(box: Box, line: str, redirection: str = "", **streams: Any) -> tuple[int, str]:
@@ -248,7 +243,7 @@ def test_a_full_disk_is_one_line(box: Box) -> None:
 @pytest.mark.parametrize("redirection", [">&-", ">&- <&-", "<&- >&- 2>&-"])
 def test_closed_streams_change_nothing(box: Box, redirection: str) -> None:
     """What is opened next would get their numbers, and what is printed with them."""
-    box.session(command=["sh", "-c", "echo to the window; sleep 1000"], cpu_slots=1)
+    box.session(command=["sh", "-c", "echo to the window; exec sleep 1000"], cpu_slots=1)
     lines = ("start", *SHOWN, "start", "attach")
     found = {line: ended(box, line, redirection) for line in lines}
     unsaid = "2>&-" in redirection
@@ -346,7 +341,7 @@ def test_ctrl_c_at_any_moment(box: Box, line: str) -> None:
 def test_ctrl_c_while_tmux_does_not_answer(box: Box, line: str) -> None:
     box.session()
     asked = box.root / "asked"
-    fake_tmux(box, f'[ "$1" = -V ] && {{ echo tmux 3.4; exit; }}; touch {asked}; exec sleep 1000')
+    fake_tmux(box, f"{VERSION}; touch {asked}; exec sleep 1000")
     process = started(box, line)
     poll(asked.exists)
     os.killpg(process.pid, signal.SIGINT)
