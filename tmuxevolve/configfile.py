@@ -17,6 +17,7 @@ from tmuxevolve.yamlfile import Document, KeyPath
 
 _FILE_VARIABLE = "TMUXEVOLVE_CONFIG"
 _NAME_CHARS = 64
+_LISTED = 20
 # What tmux takes for target syntax, a format, or the start of an option; $ it writes as \$.
 _BAD_IN_NAME = frozenset(":.#\\$")
 _BAD_FIRST = frozenset("-=$@%+!{~^ ")
@@ -44,10 +45,12 @@ class Config:
         names = list(self.sessions)
         chosen = name or self.default or (names[0] if len(names) == 1 else None)
         if chosen is None:
-            raise UsageError(f"{self.document.path}: name a session: {', '.join(names)}")
+            raise UsageError(f"{self.document.path}: name a session: {_listed(names)}")
         if chosen not in self.sessions:
             keys = () if name else ("default",)
-            raise self.document.error(keys, f"there is no session {chosen!r}{_hint(chosen, names)}")
+            raise self.document.error(
+                keys, f"there is no session {_show(chosen)}{_hint(chosen, names)}"
+            )
         return chosen
 
 
@@ -206,7 +209,11 @@ def _hint(word: str, known: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {_listed(known)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_LISTED], *["..."][: len(names) > _LISTED]])
 
 
 def _show(value: Any) -> str:

@@ -18,6 +18,9 @@ _MAX_BYTES = 1 << 20
 _MAX_NODES = 10_000
 # libyaml composes nested nodes by recursion in C: some 30,000 levels end the process by SIGSEGV.
 _MAX_DEPTH = 50
+# Linux takes no longer word in a command, and no longer variable.
+_MAX_TEXT = 128 << 10
+_SHOWN_KEY = 80
 _TAG = "tag:yaml.org,2002:"
 
 KeyPath = tuple[str, ...]
@@ -38,8 +41,7 @@ class Document:
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
-        where = f"{'.'.join(keys)}: " if keys else ""
-        return UsageError(one_line(f"{self.path}:{line}: {where}{what}"))
+        return UsageError(one_line(f"{self.path}:{line}: {_where(keys)}{what}"))
 
 
 def load(path: Path) -> Document:
@@ -66,6 +68,10 @@ def load(path: Path) -> Document:
 def one_line(text: str) -> str:
     """Return a text without line breaks or control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _where(keys: KeyPath) -> str:
+    return f"{'.'.join(key[:_SHOWN_KEY] for key in keys)}: " if keys else ""
 
 
 def _read(path: Path) -> str:
@@ -170,18 +176,21 @@ class _Walk:
             raise self._error(node, keys, "not valid YAML: a key cannot be a list or a mapping")
         if "\0" in text:
             raise self._error(node, keys, "a NUL byte cannot be in it")
+        if len(text) > _MAX_TEXT:
+            raise self._error(node, keys, f"longer than {_MAX_TEXT >> 10} KiB")
+        # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60; of 1:1:1..., it takes minutes.
+        if ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}:
+            node.tag = f"{_TAG}str"
         try:
             text.encode()
             self._constructor.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError):
             kind = node.tag.rpartition(":")[2]
             raise self._error(node, keys, f"not valid YAML: {text[:40]!r} is no {kind}") from None
-        # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60.
-        sexagesimal = ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}
-        if sexagesimal or node.tag == f"{_TAG}timestamp":
+        if node.tag == f"{_TAG}timestamp":
             node.tag = f"{_TAG}str"
         return text
 
     def _error(self, node: yaml.Node, keys: KeyPath, what: str) -> UsageError:
-        where = f"{'.'.join(keys)}: " if keys else ""
-        return UsageError(one_line(f"{self._path}:{node.start_mark.line + 1}: {where}{what}"))
+        line = node.start_mark.line + 1
+        return UsageError(one_line(f"{self._path}:{line}: {_where(keys)}{what}"))
