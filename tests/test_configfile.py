@@ -159,6 +159,22 @@ def test_mistakes_are_one_line_with_the_place(
 
 
 @pytest.mark.parametrize(
+    ("evolve", "message"),
+    [
+        ("{fitness: {ky: x}}", "evolve.fitness.ky: unknown key; did you mean 'key'?"),
+        ("{fitness: {key: 1}}", "evolve.fitness.key: 1: expected str | null, got int"),
+        ("{space: {a: {min: 0}, b: {min: []}}}", "evolve.space.b.min: []: expected float"),
+        ("{space: {a: fixed, b: fixd}}", "evolve.space.b: 'fixd': invalid enum value"),
+        ("{space: {a: fixed, b: {mn: 1}}}", "evolve.space.b.mn: unknown key; did you mean 'min'?"),
+        ("{space: {yes: {min: off}}}", "evolve.space.True.min: False: expected float"),
+        ("{hyp: {lr: 1, b: x}}", "evolve.hyp.b: 'x': expected float"),
+    ],
+)
+def test_mistakes_inside_mappings_name_the_key(tmp_path: Path, evolve: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"{GOOD}    evolve: {evolve}\n")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "expected `sessions:`"),
