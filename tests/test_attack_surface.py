@@ -56,7 +56,7 @@ def run(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         assert error.startswith("tmuxevolve: ")
         assert error.endswith("\n")
         assert error[:-1].isprintable()
-        assert len(error) < 8_000
+        assert len(error) < 8_000 + 10 * sum(map(len, words))
     return code, error
 
 
@@ -175,7 +175,6 @@ def test_the_valid_document_is_valid(here: Box, capfd: pytest.CaptureFixture[str
     here.write(yaml.safe_dump(VALID))
     codes = {name: run(capfd, "start", "--dry-run", name)[0] for name in NAMES}
     assert codes["study"] == codes["native"] == 0
-    print(codes)
 
 
 BYTES = yaml.safe_dump(VALID).encode()
@@ -265,3 +264,176 @@ def test_arguments(here: Box, capfd: pytest.CaptureFixture[str], words: list[str
     assert code in {0, 1, 2, 3, 4, 5}
     # tmux is asked for a socket that cannot be; all else is a matter of usage.
     assert code != 1 or "-L" in words or "--socket-name" in words
+
+
+SAY = """
+import json, os, sys, time
+said = {"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()}
+with open("said.tmp", "w") as file:
+    json.dump(said, file)
+os.rename("said.tmp", "said.json")
+time.sleep(1000)
+"""
+# {c} is the path of a file that appears if anything takes them for more than text.
+HOSTILE = (
+    *("a b", "two  blanks ", "it's", 'a "q" b', "x;", "a;b", ";touch {c};", "$(touch {c})"),
+    *("`touch {c}`", "#(touch {c})", "#{{pid}}", "#{{?1,x,y}}#[fg=red]", "%1 %H", "a:b.c", "$HOME"),
+    *("a\nb", "\ntouch {c}\n", "日本語 é 🚀", "-x", "--", "~", "~root", "*?[a]", "\\", "\\;"),
+    *("\x1b[31m", "\x7f\u202e", "&& touch {c}", "| touch {c} #", "> {c}", "'; touch {c}; '", "#"),
+)
+LONG = "long " * 60
+TAKEN = (
+    *("a b", "日本語 🚀", "a;b", "it's", 'a"b', "a`touch x`", "&& touch x", "(x)", "12", "x" * 64),
+    *("a'*?[b]", "a/b", "a,b", "a|b>c", "[1m", "!"[:0] + "*"),
+)
+REFUSED = (
+    *("", " a", "a ", "x;", ";", "a:b", "a.b", "#{pid}", "#(touch x)", "$(touch x)", "-x", "=x"),
+    *(
+        "~",
+        "~x",
+        "@1",
+        "%1",
+        "+",
+        "{last}",
+        "!",
+        "^",
+        "a\nb",
+        "a\x1bb",
+        "x" * 65,
+        "x" * 300,
+        "a\\b",
+    ),
+)
+
+
+def unexpanded(text: str) -> str:
+    """Write a text as it must be written where variables are filled in."""
+    return text.replace("$", "$$") if text[:1] != "~" else "~" + text.replace("$", "$$")
+
+
+def canary(box: Box) -> Path:
+    return box.sockets / "x"
+
+
+def hostile(box: Box, texts: Sequence[str] = HOSTILE) -> list[str]:
+    return [text.format(c=canary(box)) for text in texts]
+
+
+def verbatim_session(box: Box, text: str, name: str) -> Path:
+    """Write a session in which everything is hostile; return its file."""
+    file, workdir = box.root / f"c{text}" / "sessions.yaml", box.root / f"w{text}"
+    file.parent.mkdir(parents=True)
+    workdir.mkdir(parents=True)
+    (box.root / "say.py").write_text(SAY)
+    words = hostile(box)
+    entry = {
+        **NATIVE,
+        "workdir": unexpanded(str(workdir)),
+        "results": unexpanded(f"{box.root}/r{text}"),
+        "trainer": "command",
+        "command": [sys.executable, str(box.root / "say.py"), *words, LONG],
+        "env": {f"V{number}": unexpanded(word) for number, word in enumerate([*words, LONG])},
+    }
+    file.write_text(yaml.safe_dump({"sessions": {name: entry}}))
+    return file
+
+
+def check_said(box: Box, text: str) -> None:
+    """See what the trainer saw, in the directory that it should have been started in."""
+    workdir = box.root / f"w{text}"
+    poll((workdir / "said.json").exists)
+    said = json.loads((workdir / "said.json").read_text())
+    words = [*hostile(box), LONG]
+    assert said["argv"] == words
+    assert [said["env"][f"V{number}"] for number in range(len(words))] == words
+    assert said["cwd"] == said["env"]["PWD"] == os.path.normpath(workdir)
+
+
+def check_attach(box: Box, name: str) -> None:
+    """Attach as a person does, and see at which session the terminal is."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tmuxevolve", "attach", "cpu0", "-s", name],
+        env={**box.env, "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    poll(lambda: box.tmux("list-clients", "-F", "#{session_name}") == f"{name}\n")
+    process.kill()
+    process.wait()
+    os.close(master)
+    os.close(slave)
+    poll(lambda: not box.tmux("list-clients"))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_names_paths_words_and_values_are_verbatim(box: Box, part: int) -> None:
+    texts = hostile(box)[part::4]
+    names = TAKEN[part::4]
+    for number, text in enumerate(texts):
+        name = names[number] if number < len(names) else f"s{number}"
+        done = box.cli("start", "-f", str(verbatim_session(box, text, name)))
+        assert (done.returncode, done.stderr) == (0, ""), (text, name, done)
+        check_said(box, text)
+        if number < len(names):
+            assert list(box.status(name)) == ["cpu0"]
+            check_attach(box, name)
+    found = {session["results"]: session for session in box.json("status")}
+    assert set(found) == {os.path.normpath(f"{box.root}/r{text}") for text in texts}
+    assert {w["state"] for session in found.values() for w in session["windows"]} == {"running"}
+    assert not canary(box).exists()
+    assert box.cli("stop", "--all", "--now").returncode == 0
+    assert box_processes(box) == []
+    assert not canary(box).exists()
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=ascii)
+def test_names_that_are_refused(here: Box, capfd: pytest.CaptureFixture[str], name: str) -> None:
+    here.session(name)
+    code, error = run(capfd, "start")
+    assert code == 2
+    assert "cannot be a session's name" in error
+
+
+def test_words_as_long_as_they_come(box: Box) -> None:
+    """Also those that are many bytes each in tmux's messages."""
+    words = ["🚀" * 30_000, "é" * 60_000, *["x" * 10] * 1000]
+    (box.root / "say.py").write_text(SAY)
+    command = [sys.executable, str(box.root / "say.py"), *words]
+    box.write(yaml.safe_dump({"sessions": {"demo": {**NATIVE, "command": command}}}))
+    done = box.cli("start")
+    assert (done.returncode, done.stderr) == (0, "")
+    poll((box.root / "said.json").exists)
+    assert json.loads((box.root / "said.json").read_text())["argv"] == words
+    assert list(box.status()) == ["cpu0"]
+
+
+@pytest.mark.parametrize("word", ["x" * (128 << 10), "é" * (64 << 10)], ids=["x", "é"])
+def test_a_word_that_is_too_long_for_the_system(
+    here: Box, capfd: pytest.CaptureFixture[str], word: str
+) -> None:
+    here.session(command=["echo", "a", word])
+    code, error = run(capfd, "start")
+    assert code == 2
+    assert error.endswith("sessions.demo.command.2: 128 KiB or more, which no program can take\n")
+
+
+def test_bytes_that_are_no_text(box: Box) -> None:
+    """A caller's variables, and so paths, may be of any bytes; JSON and the screen are not."""
+    odd = os.fsdecode(b"\xff\xe9")
+    (box.root / f"w{odd}").mkdir()
+    (box.root / "say.py").write_text(SAY)
+    command = f"{sys.executable} {box.root}/say.py $ODD"
+    where = {"workdir": "w$ODD", "results": "r$ODD"}
+    box.session(command=command, cpu_slots=1, env={"MORE": "a$ODD"}, **where)
+    box.env["ODD"] = odd
+    for line in ("start --dry-run", "start --dry-run --json", "start --json", "start", "status"):
+        done = box.cli(*line.split())
+        assert (done.returncode, done.stderr) == (0, ""), line
+    said = json.loads(poll(lambda: (box.root / f"w{odd}" / "said.json").read_text()))
+    assert (said["argv"], said["env"]["MORE"], said["env"]["ODD"]) == ([odd], f"a{odd}", odd)
+    (session,) = box.json("status")
+    assert session["results"] == f"{box.root}/r{odd}"
+    assert box.cli("stop", "--now").returncode == 0

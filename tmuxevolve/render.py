@@ -34,7 +34,13 @@ _BAR_CELLS = 10
 
 def json(value: object) -> str:
     """Return a value as JSON for people's eyes and programs alike."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:
+        # A path or a variable of bytes that are no text: only the standard library writes those.
+        from json import dumps
+
+        return dumps(msgspec.to_builtins(value), indent=2)
 
 
 def started(result: Started, program: str) -> str:

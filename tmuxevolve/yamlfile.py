@@ -176,8 +176,9 @@ class _Walk:
             raise self._error(node, keys, "not valid YAML: a key cannot be a list or a mapping")
         if "\0" in text:
             raise self._error(node, keys, "a NUL byte cannot be in it")
-        if len(text) > _MAX_TEXT:
-            raise self._error(node, keys, f"longer than {_MAX_TEXT >> 10} KiB")
+        if len(text.encode(errors="replace")) >= _MAX_TEXT:
+            what = f"{_MAX_TEXT >> 10} KiB or more, which no program can take"
+            raise self._error(node, keys, what)
         # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60; of 1:1:1..., it takes minutes.
         if ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}:
             node.tag = f"{_TAG}str"
