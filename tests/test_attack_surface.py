@@ -6,13 +6,9 @@ import copy
 import json
 import os
 import pty
-import resource
-import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -432,8 +428,190 @@ def test_bytes_that_are_no_text(box: Box) -> None:
     for line in ("start --dry-run", "start --dry-run --json", "start --json", "start", "status"):
         done = box.cli(*line.split())
         assert (done.returncode, done.stderr) == (0, ""), line
-    said = json.loads(poll(lambda: (box.root / f"w{odd}" / "said.json").read_text()))
+    path = box.root / f"w{odd}" / "said.json"
+    poll(path.exists)
+    said = json.loads(path.read_text())
     assert (said["argv"], said["env"]["MORE"], said["env"]["ODD"]) == ([odd], f"a{odd}", odd)
     (session,) = box.json("status")
     assert session["results"] == f"{box.root}/r{odd}"
     assert box.cli("stop", "--now").returncode == 0
+
+
+LEARN = """
+import json, os, sys
+json.dump({"argv": sys.argv[1:], "cwd": os.getcwd()}, open(sys.argv[1] + "/said.json", "w"))
+json.dump({"fitness": float(sys.argv[2])}, open(sys.argv[1] + "/r.json", "w"))
+"""
+TAIL = "$(touch x) #{pid} ;"
+
+
+def test_a_study_in_a_hostile_place(box: Box) -> None:
+    """Folders of generations are made below it, and placeholders filled in once."""
+    text = " {{seed}} {{hyp}} $(touch {c}) #(touch {c}) `touch {c}`; '\n {{output}}".format(
+        c=canary(box)
+    )
+    (box.root / "learn.py").write_text(LEARN)
+    workdir, results = box.root / f"w{text}", box.root / f"r{text}"
+    workdir.mkdir(parents=True)
+    study = {
+        **NATIVE,
+        "workdir": unexpanded(str(workdir)),
+        "results": unexpanded(str(results)),
+        "command": [sys.executable, f"{box.root}/learn.py", "{output}", "{hyp.lr}", "{hyp}", TAIL],
+        "evolve": {
+            "generations": 3,
+            "hyp": {"lr": 0.01},
+            "space": {"lr": {"min": 0.001, "max": 0.1}},
+            "fitness": {"file": "r.json", "key": "fitness"},
+        },
+    }
+    box.write(yaml.safe_dump({"sessions": {"demo": study}}))
+    assert box.cli("start").returncode == 0
+    poll(lambda: box.status()["cpu0"]["state"] == "finished")
+    (session,) = box.json("status")
+    assert (session["generations"], session["failed"], session["problem"]) == (3, 0, None)
+    said = [json.loads(path.read_text()) for path in results.rglob("said.json")]
+    assert len(said) == 3
+    for one in said:
+        assert one["cwd"] == str(workdir)
+        assert one["argv"][0].startswith(f"{results}/")
+        assert Path(one["argv"][2]).is_file()
+        assert one["argv"][3] == TAIL
+    assert not canary(box).exists()
+    assert box.cli("stop").returncode == 0
+
+
+def nested(levels: int, part: str) -> str:
+    """Return as many levels, each of which holds the one before it twice."""
+    lines = [f"a{n}: &a{n} {part.format(f'*a{n - 1}', f'*a{n - 1}')}" for n in range(1, levels)]
+    return "\n".join(["a0: &a0 {k: v}", *lines])
+
+
+def sparse(path: Path) -> None:
+    path.write_bytes(b"sessions:\n")
+    os.truncate(path, 100 << 20)
+
+
+MIB = 1_040_000
+BOMBS = {
+    "aliases": nested(40, "[{}, {}]"),
+    "merges": nested(40, "{{<<: [{}, {}]}}"),
+    "itself": "a: &a [*a, *a]",
+    "itself merged": "a: &a {<<: *a}",
+    "lists": "[" * MIB,
+    "mappings": "{a: " * (MIB // 4),
+    "sequences": "- " * (MIB // 2),
+    "keys": "? " * (MIB // 2),
+    "values": f"[{'a,' * (MIB // 2)}]",
+    "documents": "---\n" * (MIB // 4),
+    "digits": f"x: {'9' * MIB}",
+    "sexagesimal": f"x: 1{':1' * (MIB // 2)}",
+    "shorter sexagesimal": f"x: 1{':1' * 60_000}",
+    "fractions": f"x: 1{':1' * 60_000}.5",
+    "quotes": f"sessions: {{d: {{results: r, command: '{'${' * 60_000}'}}}}",
+    "names": "sessions:\n" + "".join(f"  s{n}: {{command: x, results: r}}\n" for n in range(1_200)),
+    "tag": "sessions: {demo: {command: !!python/object/apply:os.system ['touch {c}']}}",
+    "name tag": "sessions: !!python/name:os.system",
+    "module": "sessions: !!python/module:antigravity",
+    "binary": f"sessions: !!binary {'QUFB' * (MIB // 5)}",
+}
+
+
+@pytest.mark.parametrize("bomb", [*BOMBS, "sparse"])
+def test_bombs_are_refused_fast_and_in_little_memory(box: Box, bomb: str) -> None:
+    if bomb == "sparse":
+        sparse(box.config)
+    else:
+        box.write(BOMBS[bomb].replace("{c}", str(canary(box))))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tmuxevolve", "start"],
+        env=box.env,
+        cwd=box.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    with process.stderr as stream:
+        error = stream.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert (process.returncode, error.count("\n")) == (2, 1), error
+    assert error.startswith(f"tmuxevolve: {box.config}")
+    assert len(error) < 1_000
+    # An ordinary `start` takes about 0.15 s and 30 MiB.
+    assert used.ru_utime + used.ru_stime < 5
+    assert used.ru_maxrss < 150 << 10
+    assert not canary(box).exists()
+
+
+SECRET, CALLERS = "s3cret-of-the-file", "s3cret-of-the-caller"
+SHOWN = ("start", "status", "status --json", "start", "start --json", "gpus", "attach", "attach 9")
+
+
+def readable(box: Box) -> Iterator[tuple[str, bytes]]:
+    """Return everything of a session's that is there to be read, by where it is."""
+    for process in psutil.process_iter(["cmdline"]):
+        yield f"argv of {process.pid}", "\0".join(process.info["cmdline"] or []).encode()
+    for scope in ("-g", "-s", "-gw", "-w", "-p", "-t"):
+        where = [scope] if scope != "-t" else []
+        for target in ([], ["-t", "=demo:0"]):
+            yield f"options {scope}", box.tmux("show-options", *where, *target).encode()
+    yield "environment", box.tmux("show-environment", "-t", "=demo").encode()
+    yield "windows", box.tmux("list-windows", "-a").encode()
+    yield (
+        "panes",
+        box.tmux("list-panes", "-a", "-F", "#{pane_start_command} #{pane_title}").encode(),
+    )
+    yield "screen", box.tmux("capture-pane", "-pS", "-", "-t", "=demo:0").encode()
+    for path in box.root.rglob("*"):
+        if path.is_file() and path != box.config:
+            yield str(path), path.read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["native", "cooperative"])
+def test_secrets_are_the_trainers_alone(box: Box, mode: str) -> None:
+    evolve: dict[str, Any] = {"mode": mode}
+    seen = box.sockets / "seen"
+    script = f"echo $TOKEN $CALLERS >{seen}; exec sleep 1000"
+    if mode == "cooperative":
+        evolve |= {
+            "hyp": {"lr": 0.01},
+            "space": {"lr": {"min": 0.001, "max": 0.1}},
+            "fitness": {"file": "r.json", "key": "fitness"},
+        }
+    command = ["sh", "-c", script, "{hyp.lr}"]
+    box.session(command=command, cpu_slots=1, env={"TOKEN": SECRET}, evolve=evolve)
+    said = [box.cli(*line.split(), env={"CALLERS": CALLERS}) for line in SHOWN]
+    poll(lambda: seen.exists() and seen.read_text() == f"{SECRET} {CALLERS}\n")
+    for done in said:
+        assert "s3cret" not in done.stdout + done.stderr
+    found = [where for where, content in readable(box) if b"s3cret" in content]
+    assert found == []
+    assert SECRET not in box.tmux("show-environment", "-g")
+    done = box.cli("stop", "--now")
+    assert "s3cret" not in done.stdout + done.stderr
+    assert not [path for path in box.root.rglob("*") if path != box.config and holds(path)]
+
+
+def holds(path: Path) -> bool:
+    return path.is_file() and b"s3cret" in path.read_bytes()
+
+
+def test_messages_about_variables_keep_their_values(
+    here: Box, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLERS", CALLERS)
+    for env in (
+        {"TOKEN": f"{SECRET}$NOPE"},
+        {"TOKEN": [SECRET]},
+        {"TO-KEN": SECRET},
+        {"CUDA_VISIBLE_DEVICES": SECRET},
+        {"TOKEN": f"{SECRET}\0"},
+        {"TOKEN": f"{SECRET}${{"},
+        {"TOKEN": SECRET * 10_000},
+    ):
+        here.session(env=env)
+        code, error = run(capfd, "start")
+        assert code == 2
+        assert "s3cret" not in error
