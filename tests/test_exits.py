@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -18,6 +19,12 @@ from support import Box, poll
 
 COMMANDS = ("start", "attach", "status", "stop", "gpus")
 VERSION = '[ "$1" = -V ] && { echo tmux 3.4; exit; }'
+
+
+@pytest.fixture(autouse=True)
+def buffered(box: Box) -> None:
+    """Leave something to be flushed at the end, as there is for most people."""
+    box.env.pop("PYTHONUNBUFFERED", None)
 
 
 def fake_tmux(box: Box, script: str) -> None:
@@ -238,6 +245,19 @@ def test_a_full_disk_is_one_line(box: Box) -> None:
             assert ended(box, line, stdout=disk) == seen, line
             assert ended(box, line, stdout=disk, stderr=disk)[0] in {0, 1}
     assert box.status() == {}
+
+
+def test_a_file_that_cannot_grow_is_one_line(box: Box) -> None:
+    """Unlike /dev/full, a file leaves what could not be written for the interpreter to flush."""
+    running(box)
+    with (box.root / "output").open("w") as file:
+        for line in SHOWN:
+            seen = ended(box, line, "", stdout=file, preexec_fn=no_room)
+            assert seen == (1, "tmuxevolve: File too large\n"), line
+
+
+def no_room() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 @pytest.mark.parametrize("redirection", [">&-", ">&- <&-", "<&- >&- 2>&-"])

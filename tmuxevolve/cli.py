@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -256,9 +255,7 @@ def gpus(session: str | None, file: Path | None, socket_name: str | None, as_jso
 
 def _draining(workers: int) -> None:
     what = "1 window ends" if workers == 1 else f"{workers} windows end"
-    text = f"{what} after the generation running there (Ctrl-C: without waiting here)"
-    with suppress(OSError):
-        click.echo(text, err=True)
+    streams.say(f"{what} after the generation running there (Ctrl-C: without waiting here)")
 
 
 def _session(file: Path | None, name: str | None, use: str | None) -> Session:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
 
 
 def prepare() -> None:
@@ -22,13 +21,19 @@ def say(text: str) -> None:
     """Print a line for people on stderr; nobody may be there to read it."""
     from tmuxevolve.yamlfile import one_line
 
-    with suppress(OSError):
+    try:
         print(f"tmuxevolve: {one_line(text)}", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(2)
 
 
 def discard_output() -> None:
     """Let what could not be printed not fail once more when the interpreter flushes it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _discard(1)
+
+
+def _discard(number: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _fill() -> None:

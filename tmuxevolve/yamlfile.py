@@ -179,16 +179,15 @@ class _Walk:
         if len(text.encode(errors="replace")) >= _MAX_TEXT:
             what = f"{_MAX_TEXT >> 10} KiB or more, which no program can take"
             raise self._error(node, keys, what)
-        # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60; of 1:1:1..., it takes minutes.
-        if ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}:
-            node.tag = f"{_TAG}str"
         try:
             text.encode()
             self._constructor.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError):
             kind = node.tag.rpartition(":")[2]
             raise self._error(node, keys, f"not valid YAML: {text[:40]!r} is no {kind}") from None
-        if node.tag == f"{_TAG}timestamp":
+        # 1:30 is 90 there, and so MIG instance 1:0 is GPU 60.
+        sexagesimal = ":" in text and node.tag in {f"{_TAG}int", f"{_TAG}float"}
+        if sexagesimal or node.tag == f"{_TAG}timestamp":
             node.tag = f"{_TAG}str"
         return text
 
