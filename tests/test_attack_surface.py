@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -615,3 +616,94 @@ def test_messages_about_variables_keep_their_values(
         code, error = run(capfd, "start")
         assert code == 2
         assert "s3cret" not in error
+
+
+PROGRAMS = ("#(touch {c})", "#{{pid}},}}", "$(touch {c});", "`touch {c}`", "-x y;", "é\n🚀", "~")
+
+
+def test_programs_and_the_reasons_why_they_do_not_run(box: Box) -> None:
+    """What is in a name reaches tmux's formats once more, as the reason."""
+    names = hostile(box, PROGRAMS)
+    sessions = {
+        f"s{number}": {**NATIVE, "command": [name], "results": f"r{number}", "trainer": "command"}
+        for number, name in enumerate(names)
+    }
+    box.write(yaml.safe_dump({"sessions": sessions}))
+    for session in sessions:
+        assert box.cli("start", session).returncode == 1
+    found = {session["session"]: session for session in box.json("status")}
+    for number, name in enumerate(names):
+        (window,) = found[f"s{number}"]["windows"]
+        assert (window["state"], window["exit_status"]) == ("failed", 127)
+        assert window["reason"] == f"cannot run {name!r}: No such file or directory"
+        assert found[f"s{number}"]["command"] == shlex.join([name])
+    assert not canary(box).exists()
+
+
+@pytest.mark.parametrize("name", HOSTILE[::3], ids=ascii)
+def test_a_program_of_a_hostile_name_is_run(box: Box, name: str) -> None:
+    program = box.root / f"p{name.format(c=canary(box))}"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    entry = {**NATIVE, "command": [str(program)], "trainer": "command"}
+    box.write(yaml.safe_dump({"sessions": {"demo": entry}}))
+    done = box.cli("start")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert box.status()["cpu0"]["state"] == "running"
+    assert not canary(box).exists()
+
+
+@pytest.mark.parametrize("name", ["é ;", "\udcff", "-x", "../q", "#{pid}", "a;b$(x)"], ids=ascii)
+def test_socket_names(box: Box, name: str) -> None:
+    box.session(cpu_slots=1)
+    assert box.cli("start", "-L", name).returncode == 0
+    assert (box.sockets / f"tmux-{os.getuid()}" / name).exists()
+    assert list(box.status("-L", name)) == ["cpu0"]
+    assert box.cli("stop", "--now", "-L", name).returncode == 0
+
+
+ENVIRONMENTS: list[dict[str, str]] = [
+    {"HOME": ""},
+    {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    {"PYTHONIOENCODING": "ascii"},
+    {"LC_ALL": "nonsense", "TERM": "", "COLUMNS": "x", "LINES": "-1"},
+    {"TMUX": "nonsense"},
+    {"TMUX": ",,,"},
+    {"TMPDIR": "/nope"},
+]
+
+
+def test_environments_that_nobody_should_have(box: Box) -> None:
+    entry = {**NATIVE, "command": ["sh", "-c", "printf 'é █ 🚀'; exec sleep 1000"]}
+    box.write(yaml.safe_dump({"sessions": {"demo": entry}}))
+    assert box.cli("start").returncode == 0
+    poll(lambda: box.status()["cpu0"]["progress"] == "é █ 🚀")
+    for env in ENVIRONMENTS:
+        for line in ("start", "start --dry-run", "status", "status --json", "gpus"):
+            done = box.cli(*line.split(), env=env)
+            assert (done.returncode, done.stderr) == (0, ""), (env, line)
+
+
+@pytest.fixture
+def one_running(here: Box) -> int:
+    """Start a session; return its trainer's pid."""
+    here.session(cpu_slots=1)
+    assert here.cli("start").returncode == 0
+    return int(here.status()["cpu0"]["pid"])
+
+
+@settings(FUZZ, max_examples=60)
+@given(st.sampled_from(["attach", "status", "stop"]), VALUE, st.booleans())
+def test_arguments_while_something_runs(
+    one_running: int, capfd: pytest.CaptureFixture[str], command: str, word: str, as_session: bool
+) -> None:
+    """Nothing that is not the name of a window ends one, and nothing that is not said is meant."""
+    named = ["-s", word] if as_session and command != "status" else ["--", word]
+    if word in {"", "cpu0", "demo"}:
+        return
+    code, _ = run(capfd, command, *named)
+    assert code in {0, 4}
+    # A session that is not running needs no stopping.
+    assert code == 4 or (command == "stop" and as_session)
+    assert psutil.pid_exists(one_running)
