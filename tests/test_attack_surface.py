@@ -157,7 +157,7 @@ def spoilt(draw: st.DrawFn) -> dict[str, Any]:
 SESSION = st.sampled_from([(), ("study",), ("native",), ("yolo",), ("ultra",)])
 
 
-@settings(FUZZ, max_examples=250)
+@settings(FUZZ, max_examples=150)
 @given(spoilt(), SESSION)
 def test_spoilt_documents(
     here: Box, capfd: pytest.CaptureFixture[str], document: Any, session: tuple[str, ...]
@@ -178,7 +178,7 @@ BYTES = yaml.safe_dump(VALID).encode()
 CUTS = st.tuples(st.integers(0, len(BYTES)), st.integers(0, 6), st.binary(max_size=6))
 
 
-@settings(FUZZ, max_examples=200)
+@settings(FUZZ, max_examples=120)
 @given(st.lists(CUTS, min_size=1, max_size=4), SESSION)
 @example([(0, 0, b"\xff\xfe")], ())
 @example([(0, 0, b"\xef\xbb\xbf")], ())
@@ -243,7 +243,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return words
 
 
-@settings(FUZZ, max_examples=250)
+@settings(FUZZ, max_examples=150)
 @given(command_lines())
 @example(["status", "-L", "x" * 300])
 @example(["status", "-L", "a/b"])
@@ -693,7 +693,7 @@ def one_running(here: Box) -> int:
     return int(here.status()["cpu0"]["pid"])
 
 
-@settings(FUZZ, max_examples=60)
+@settings(FUZZ, max_examples=30)
 @given(st.sampled_from(["attach", "status", "stop"]), VALUE, st.booleans())
 def test_arguments_while_something_runs(
     one_running: int, capfd: pytest.CaptureFixture[str], command: str, word: str, as_session: bool
@@ -707,3 +707,21 @@ def test_arguments_while_something_runs(
     # A session that is not running needs no stopping.
     assert code == 4 or (command == "stop" and as_session)
     assert psutil.pid_exists(one_running)
+
+
+@pytest.mark.parametrize("program", ["tmuxevolve", f"{sys.executable} -m tmuxevolve"])
+def test_what_start_says_to_type_can_be_typed(box: Box, program: str) -> None:
+    """On the server that was named, too, and however the program was run."""
+    box.session(cpu_slots=1)
+
+    def shell(line: str) -> str:
+        return subprocess.check_output(["sh", "-c", line], env=box.env, cwd=box.root, text=True)
+
+    said = shell(f"{program} start -L 'my server'")
+    lines = [line for line in said.splitlines() if "  # " in line]
+    status, stop = (
+        next(line for line in lines if f" {verb} " in line) for verb in ("status", "stop")
+    )
+    assert "cpu0" in shell(status)
+    assert "cpu0 ended by" in shell(stop)
+    assert any(line.startswith(f"{program} attach cpu0 -L 'my server'") for line in lines)

@@ -330,7 +330,7 @@ def ours(stderr: IO[str]) -> Iterator[str]:
     yield from stderr
 
 
-MOMENTS = (0, 1, 5, 20, 45, 80, 120, 150, 180, 210)
+MOMENTS = (0, 1, 10, 40, 80, 120, 160, 200)
 
 
 @pytest.mark.parametrize(

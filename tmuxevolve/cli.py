@@ -124,7 +124,8 @@ def start(
         click.echo(render.json(runs) if as_json else text)
         return prepared.exit_status
     result = core.start(prepared, mux, os.environ)
-    click.echo(render.json(result) if as_json else render.started(result, _program()))
+    text = render.started(result, _program(), socket_name)
+    click.echo(render.json(result) if as_json else text)
     if then_attach and result.exit_status == ExitStatus.OK:
         _become(attach(mux, result.session, None, os.environ))
     return result.exit_status
@@ -290,6 +291,8 @@ def _program() -> str:
     import shutil
 
     name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return f"{sys.executable} -m {__package__}"
     return name if shutil.which(name) == str(Path(sys.argv[0]).absolute()) else sys.argv[0]
 
 
