@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,22 @@ def test_mistakes_are_one_line_with_the_place(
 
 
 @pytest.mark.parametrize(
+    ("evolve", "message"),
+    [
+        ("{fitness: {ky: x}}", "evolve.fitness.ky: unknown key; did you mean 'key'?"),
+        ("{fitness: {key: 1}}", "evolve.fitness.key: 1: expected str | null, got int"),
+        ("{space: {a: {min: 0}, b: {min: []}}}", "evolve.space.b.min: []: expected float"),
+        ("{space: {a: fixed, b: fixd}}", "evolve.space.b: 'fixd': invalid enum value"),
+        ("{space: {a: fixed, b: {mn: 1}}}", "evolve.space.b.mn: unknown key; did you mean 'min'?"),
+        ("{space: {yes: {min: off}}}", "evolve.space.True.min: False: expected float"),
+        ("{hyp: {lr: 1, b: x}}", "evolve.hyp.b: 'x': expected float"),
+    ],
+)
+def test_mistakes_inside_mappings_name_the_key(tmp_path: Path, evolve: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"{GOOD}    evolve: {evolve}\n")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"", "expected `sessions:`"),
@@ -227,16 +244,25 @@ def test_a_list_is_taken_word_for_word(tmp_path: Path) -> None:
     assert session.command == ("bash", "-c", "echo $HOME && ~ | `x`")
 
 
-PLAIN = st.text(st.characters(exclude_characters="\0$\\", exclude_categories=["Cs"]))
+PLAIN = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 
 
 @given(st.lists(PLAIN, min_size=1))
 @example(["a", "&&", "b"])
 @example(["it's", '"', "`", "a\nb"])
+@example(["~/a", "~~/a", "~", "$HOME", "\\$HOME", "$$", "${", "a ~/b"])
 def test_what_a_shell_would_quote_comes_back(words: list[str]) -> None:
     if words[0] == "nohup" or commandline._ASSIGNMENT.match(words[0]):
         return
-    assert commandline.split(shlex.join(words)) == tuple(words)
+    split = commandline.split(shlex.join(words))
+    assert [commandline.expand(word, {}) for word in split] == words
+
+
+@pytest.mark.parametrize("text", ["''~/x", '"~/x"', "\\~/x", "~~/x", "'~'/x", "a\\ '~/x'", "a~/x"])
+def test_a_tilde_is_the_home_directory_where_a_shell_takes_it_so(text: str) -> None:
+    shell = subprocess.check_output(["bash", "-c", f"printf %s {text}"], text=True)
+    (word,) = commandline.split(text)
+    assert commandline.expand(word, {"HOME": "/home/me"}) == shell
 
 
 JUNK = st.recursive(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tmuxevolve import __version__, completion, options
+from tmuxevolve import __version__, completion, options, streams
 from tmuxevolve.errors import ExitStatus, NotRunningError, TmuxEvolveError
 
 if TYPE_CHECKING:
@@ -32,23 +32,36 @@ class _Group(click.Group):
             status = super().main(*args, **kwargs)
             sys.stdout.flush()
         except click.ClickException as error:
-            error.show()
+            streams.say(_usage(error))
             return error.exit_code
         except TmuxEvolveError as error:
-            click.echo(f"tmuxevolve: {error}", err=True)
+            streams.say(str(error))
             return error.exit_status
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("tmuxevolve: interrupted", err=True)
-            return ExitStatus.INTERRUPTED
-        except BrokenPipeError:
-            # The reader has gone (`| head`): what is still buffered must not raise at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            streams.discard_output()
+            if not isinstance(error, BrokenPipeError):
+                streams.say(_refused(error))
             return ExitStatus.FAILURE
         return int(status or ExitStatus.OK)
 
 
+def _usage(error: click.ClickException) -> str:
+    """Return click's message as one line that says where to read on."""
+    text = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    where = f" (see {context.command_path} --help)" if context else ""
+    return f"{text[:1].lower()}{text[1:]}{where}"
+
+
+def _refused(error: OSError) -> str:
+    """Say what the system refused: a full disk, a directory that is gone."""
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what
+
+
 @click.group(
     cls=_Group,
+    no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="tmuxevolve", message="%(prog)s %(version)s")
@@ -111,7 +124,8 @@ def start(
         click.echo(render.json(runs) if as_json else text)
         return prepared.exit_status
     result = core.start(prepared, mux, os.environ)
-    click.echo(render.json(result) if as_json else render.started(result, _program()))
+    text = render.started(result, _program(), socket_name)
+    click.echo(render.json(result) if as_json else text)
     if then_attach and result.exit_status == ExitStatus.OK:
         _become(attach(mux, result.session, None, os.environ))
     return result.exit_status
@@ -242,9 +256,7 @@ def gpus(session: str | None, file: Path | None, socket_name: str | None, as_jso
 
 def _draining(workers: int) -> None:
     what = "1 window ends" if workers == 1 else f"{workers} windows end"
-    click.echo(
-        f"{what} after the generation running there (Ctrl-C: without waiting here)", err=True
-    )
+    streams.say(f"{what} after the generation running there (Ctrl-C: without waiting here)")
 
 
 def _session(file: Path | None, name: str | None, use: str | None) -> Session:
@@ -279,6 +291,8 @@ def _program() -> str:
     import shutil
 
     name = Path(sys.argv[0]).name
+    if name == "__main__.py":
+        return f"{sys.executable} -m {__package__}"
     return name if shutil.which(name) == str(Path(sys.argv[0]).absolute()) else sys.argv[0]
 
 

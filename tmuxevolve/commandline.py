@@ -22,6 +22,8 @@ _JOINTS = {"joined": "", "folded": " "}
 _ESCAPE = re.compile(r"\\(?:\r?\n|.)", re.DOTALL)
 # What shlex leaves undone, within double quotes above all.
 _ESCAPES = {"\\\n": "", "\\\r\n": "", "\\$": "$$", "\\`": "`"}
+# Marks where a quoted part begins, for shlex takes the quotes away; no command has it in it.
+_QUOTED = "\0"
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
 _VARIABLE = re.compile(rf"\$(?:(\$)|({_NAME})|\{{({_NAME})\}}|(\{{[^}}]*\}}?|[0-9]))")
 _NO_SHELL = (
@@ -31,14 +33,16 @@ _NO_SHELL = (
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Split a pasted command into words for ``expand``: a quoted ``$`` comes out as ``$$``.
+    """Split a pasted command into words for ``expand``.
+
+    A quoted ``$`` comes out as ``$$``, and a quoted ``~`` that begins a word as ``~~``.
 
     Raises ValueError, whose text says what to do instead.
     """
     import shlex
 
     try:
-        words = shlex.split(_PIECE.sub(_for_shlex, text))
+        words = [_unmarked(word) for word in shlex.split(_PIECE.sub(_for_shlex, text))]
     except ValueError as error:
         raise ValueError(f"cannot split it into words: {str(error).lower()}") from None
     if words and words[0] == "nohup":
@@ -51,7 +55,9 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def expand(word: str, variables: Mapping[str, str]) -> str:
-    """Replace a leading ``~/``, ``$NAME`` and ``${NAME}``; ``$$`` is a plain ``$``.
+    """Replace a leading ``~/``, ``$NAME`` and ``${NAME}``.
+
+    ``$$`` is a plain ``$``, and a leading ``~~`` a plain ``~``.
 
     Raises ValueError for a variable that is not set, and for what only a shell could fill in.
     """
@@ -59,12 +65,12 @@ def expand(word: str, variables: Mapping[str, str]) -> str:
     def value(match: re.Match[str]) -> str:
         dollar, short, long, other = match.groups()
         if other:
-            raise ValueError(f"${other}: only $NAME and ${{NAME}} are known; $$ is a plain $")
+            raise ValueError(f"${other[:20]}: only $NAME and ${{NAME}} are known; $$ is a plain $")
         return dollar or _value(short or long, variables)
 
     if word == "~" or word.startswith("~/"):
         return _value("HOME", variables) + _VARIABLE.sub(value, word[1:])
-    return _VARIABLE.sub(value, word)
+    return _VARIABLE.sub(value, word[1:] if word.startswith("~~") else word)
 
 
 def _value(name: str, variables: Mapping[str, str]) -> str:
@@ -76,10 +82,19 @@ def _value(name: str, variables: Mapping[str, str]) -> str:
 def _for_shlex(match: re.Match[str]) -> str:
     piece, kind = match[0], match.lastgroup
     if kind == "single":
-        return piece.replace("$", "$$")
+        return f"'{_QUOTED}{piece[1:]}".replace("$", "$$")
     if kind == "double":
-        return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[0], escape[0]), piece)
-    return _JOINTS.get(kind or "", _ESCAPES.get(piece, piece))
+        inner = _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[0], escape[0]), piece[1:])
+        return f'"{_QUOTED}{inner}'
+    if kind == "escape":
+        return _QUOTED + _ESCAPES.get(piece, piece)
+    return _JOINTS.get(kind or "", piece)
+
+
+def _unmarked(word: str) -> str:
+    plain = word.replace(_QUOTED, "")
+    literal = word.startswith(_QUOTED) and plain.startswith("~")
+    return f"~{plain}" if literal or plain.startswith("~~") else plain
 
 
 def _bare(match: re.Match[str]) -> str:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -17,6 +18,7 @@ from tmuxevolve.yamlfile import Document, KeyPath
 
 _FILE_VARIABLE = "TMUXEVOLVE_CONFIG"
 _NAME_CHARS = 64
+_LISTED = 20
 # What tmux takes for target syntax, a format, or the start of an option; $ it writes as \$.
 _BAD_IN_NAME = frozenset(":.#\\$")
 _BAD_FIRST = frozenset("-=$@%+!{~^ ")
@@ -44,10 +46,12 @@ class Config:
         names = list(self.sessions)
         chosen = name or self.default or (names[0] if len(names) == 1 else None)
         if chosen is None:
-            raise UsageError(f"{self.document.path}: name a session: {', '.join(names)}")
+            raise UsageError(f"{self.document.path}: name a session: {_listed(names)}")
         if chosen not in self.sessions:
             keys = () if name else ("default",)
-            raise self.document.error(keys, f"there is no session {chosen!r}{_hint(chosen, names)}")
+            raise self.document.error(
+                keys, f"there is no session {_show(chosen)}{_hint(chosen, names)}"
+            )
         return chosen
 
 
@@ -150,7 +154,7 @@ def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> Usa
     """Turn msgspec's message into ours: its path, the line, the value and the nearest key."""
     place = _PLACE.search(message)
     what = _PLACE.sub("", message).replace("`", "")
-    inner = _key_path(place[1] if place else "")
+    inner = _key_path(place[1] if place else "", entry)
     unknown = _UNKNOWN.search(_PLACE.sub("", message))
     if unknown:
         return document.error(
@@ -158,13 +162,11 @@ def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> Usa
         )
     if "missing required field" in message:
         return document.error((*keys, *inner), what.replace("Object missing", "missing"))
-    value = entry
-    for key in inner:
-        value = value[int(key)] if isinstance(value, list) else value[key]
+    value = _at(entry, inner)
     # Of `off` and `yes` only the text is what was written; of env nothing is shown.
     path = (*keys, *inner)
-    shown = document.texts[path] if isinstance(value, bool) else _show(value)
-    shown = "" if inner[:1] == ("env",) else f"{shown}: "
+    shown = document.texts.get(path) if isinstance(value, bool) else None
+    shown = "" if inner[:1] == ("env",) else f"{shown or _show(value)}: "
     return document.error(path, shown + _expected(inner, value, what))
 
 
@@ -177,21 +179,64 @@ def _expected(inner: KeyPath, value: Any, what: str) -> str:
     return f"{what[:1].lower()}{what[1:]}{'; put it in quotes' if quotes else ''}"
 
 
-def _key_path(place: str) -> KeyPath:
-    """Read msgspec's ".gpus.use[0]"; a mapping's own keys are "[...]" there, and left out."""
-    found = re.findall(r"\.(\w+)|\[(\d+)\]", place)
-    return tuple(name or number for name, number in found)
+def _key_path(place: str, entry: Any) -> KeyPath:
+    """Read msgspec's ".gpus.use[0]", where a mapping's own keys are all "[...]"."""
+    keys: KeyPath = ()
+    for name, number in re.findall(r"\.(\w+)|\[(\d+|\.\.\.)\]", place):
+        key = name or number
+        keys = (*keys, _culprit(_at(entry, keys), _type(keys)) if key == "..." else key)
+    return keys
+
+
+def _culprit(mapping: dict[str, Any], kind: Any) -> str:
+    """Return the first key whose value is not of the mapping's kind."""
+    return next(key for key, value in mapping.items() if not _fits(value, _inside(kind, key)))
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind, dec_hook=units.decode)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _at(value: Any, keys: KeyPath) -> Any:
+    for key in keys:
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
 
 
 def _type(inner: KeyPath) -> Any:
     kind: Any = SessionEntry
     for key in inner:
-        kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == key)
+        kind = _inside(kind, key)
     return kind
 
 
+def _inside(kind: Any, key: str) -> Any:
+    """Return the type of what is at a key of a struct, a mapping or a list."""
+    for part in _parts(kind):
+        if isinstance(part, type) and issubclass(part, msgspec.Struct):
+            return next(f.type for f in msgspec.structs.fields(part) if f.encode_name == key)
+        if get_origin(part) in {dict, tuple}:
+            return get_args(part)[get_origin(part) is dict]
+    raise LookupError(kind)
+
+
+def _parts(kind: Any) -> list[Any]:
+    """Take unions and annotations apart."""
+    if get_origin(kind) is Annotated:
+        return _parts(get_args(kind)[0])
+    if get_origin(kind) in {Union, UnionType}:
+        return [inner for part in get_args(kind) for inner in _parts(part)]
+    return [kind]
+
+
 def _fields(inner: KeyPath) -> Sequence[str]:
-    return [field.encode_name for field in msgspec.structs.fields(_type(inner))]
+    kinds = (part for part in _parts(_type(inner)) if isinstance(part, type))
+    struct = next(kind for kind in kinds if issubclass(kind, msgspec.Struct))
+    return [field.encode_name for field in msgspec.structs.fields(struct)]
 
 
 def _words(kind: Any) -> list[str]:
@@ -206,7 +251,11 @@ def _hint(word: str, known: Sequence[str]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {_listed(known)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_LISTED], *["..."][: len(names) > _LISTED]])
 
 
 def _show(value: Any) -> str:

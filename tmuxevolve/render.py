@@ -34,11 +34,20 @@ _BAR_CELLS = 10
 
 def json(value: object) -> str:
     """Return a value as JSON for people's eyes and programs alike."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    try:
+        return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:
+        # A path or a variable of bytes that are no text: only the standard library writes those.
+        from json import dumps
+
+        return dumps(msgspec.to_builtins(value), indent=2)
 
 
-def started(result: Started, program: str) -> str:
-    """Return what ``start`` did: a table, what was left alone, and what to type next."""
+def started(result: Started, program: str, server: str | None = None) -> str:
+    """Return what ``start`` did: a table, what was left alone, and what to type next.
+
+    ``server`` is the tmux server's name where one was given.
+    """
     lines = []
     if result.windows:
         lines += [f"session {result.session}, results in {result.results}", ""]
@@ -53,7 +62,7 @@ def started(result: Started, program: str) -> str:
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
     if result.windows:
-        lines += ["", *_next_steps(result.windows[0], program)]
+        lines += ["", *_next_steps(result.windows[0], program, server)]
     return "\n".join(lines)
 
 
@@ -141,11 +150,12 @@ def _started_row(window: StartedWindow) -> Sequence[str]:
     return (window.window, window.slot, str(window.pid or "-"), state)
 
 
-def _next_steps(window: StartedWindow, program: str) -> list[str]:
+def _next_steps(window: StartedWindow, program: str, server: str | None) -> list[str]:
+    where = f" -L {shlex.quote(server)}" if server else ""
     steps = {
-        f"attach {window.slot}": "look at one (Ctrl-b d leaves it running)",
-        "status": "how far they all are",
-        "stop": "end them all",
+        f"attach {window.slot}{where}": "look at one (Ctrl-b d leaves it running)",
+        f"status{where}": "how far they all are",
+        f"stop{where}": "end them all",
     }
     width = max(map(len, steps))
     return [f"{program} {verb:{width}}  # {what}" for verb, what in steps.items()]

@@ -18,6 +18,9 @@ _MAX_BYTES = 1 << 20
 _MAX_NODES = 10_000
 # libyaml composes nested nodes by recursion in C: some 30,000 levels end the process by SIGSEGV.
 _MAX_DEPTH = 50
+# Linux takes no longer word in a command, and no longer variable.
+_MAX_TEXT = 128 << 10
+_SHOWN_KEY = 80
 _TAG = "tag:yaml.org,2002:"
 
 KeyPath = tuple[str, ...]
@@ -38,8 +41,7 @@ class Document:
         while known and known not in self.lines:
             known = known[:-1]
         line = self.lines.get(known, 1)
-        where = f"{'.'.join(keys)}: " if keys else ""
-        return UsageError(one_line(f"{self.path}:{line}: {where}{what}"))
+        return UsageError(one_line(f"{self.path}:{line}: {_where(keys)}{what}"))
 
 
 def load(path: Path) -> Document:
@@ -66,6 +68,10 @@ def load(path: Path) -> Document:
 def one_line(text: str) -> str:
     """Return a text without line breaks or control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _where(keys: KeyPath) -> str:
+    return f"{'.'.join(key[:_SHOWN_KEY] for key in keys)}: " if keys else ""
 
 
 def _read(path: Path) -> str:
@@ -173,6 +179,9 @@ class _Walk:
             raise self._error(node, keys, "not valid YAML: a key cannot be a list or a mapping")
         if "\0" in text:
             raise self._error(node, keys, "a NUL byte cannot be in it")
+        if len(text.encode(errors="replace")) >= _MAX_TEXT:
+            what = f"{_MAX_TEXT >> 10} KiB or more, which no program can take"
+            raise self._error(node, keys, what)
         try:
             text.encode()
             self._constructor.construct_object(node)
@@ -186,5 +195,5 @@ class _Walk:
         return text
 
     def _error(self, node: yaml.Node, keys: KeyPath, what: str) -> UsageError:
-        where = f"{'.'.join(keys)}: " if keys else ""
-        return UsageError(one_line(f"{self._path}:{node.start_mark.line + 1}: {where}{what}"))
+        line = node.start_mark.line + 1
+        return UsageError(one_line(f"{self._path}:{line}: {_where(keys)}{what}"))

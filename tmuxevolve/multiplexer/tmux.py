@@ -27,6 +27,7 @@ _FIELDS = (
 )
 # A client hands its whole command line to the server in one message of at most 16 KiB.
 _MESSAGE_BYTES = 12_000
+_FACTS_BYTES = 6_000
 # Without a client nothing else says how wide a progress bar may be.
 _SIZE = (200, 50)
 # move-window refuses to move a window onto itself, so the first one goes by way of a far index.
@@ -184,7 +185,7 @@ class Tmux:
 def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None = None) -> Group:
     """Return the commands for one window; ``new_session`` is the size of a session to make."""
     target = opening.replaces.pane if opening.replaces else f"={session}:{opening.index}"
-    facts = ("set-option", "-p", "-t", target, _FACTS, encode(opening.facts))
+    facts = ("set-option", "-p", "-t", target, _FACTS, _fitting(opening.facts))
     process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
     if opening.replaces:
         return [
@@ -277,6 +278,16 @@ def encode(value: msgspec.Struct) -> str:
     """Return JSON that survives tmux and a list of fields: ASCII, and not one blank."""
     compact = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
     return compact.replace(" ", "\\u0020")
+
+
+def _fitting(facts: Facts) -> str:
+    """Shorten the command, which is for people, until a message has room for the facts.
+
+    As ASCII, characters are up to twelve bytes each.
+    """
+    while len(text := encode(facts)) > _FACTS_BYTES and facts.command:
+        facts = msgspec.structs.replace(facts, command=facts.command[: len(facts.command) // 2])
+    return text
 
 
 def _decode(text: str, kind: type[T]) -> T:
