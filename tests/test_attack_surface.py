@@ -725,3 +725,18 @@ def test_what_start_says_to_type_can_be_typed(box: Box, program: str) -> None:
     assert "cpu0" in shell(status)
     assert "cpu0 ended by" in shell(stop)
     assert any(line.startswith(f"{program} attach cpu0 -L 'my server'") for line in lines)
+
+
+def test_a_secret_in_the_command_is_shown_by_its_name(box: Box) -> None:
+    """It is in the trainer's own argv then, as its user wrote; and nowhere else."""
+    box.session(
+        command="sh -c 'exec sleep 1000' --key=$TOKEN --home $HOME",
+        cpu_slots=1,
+        env={"TOKEN": SECRET},
+    )
+    said = [box.cli(*line.split()) for line in SHOWN]
+    for done in said:
+        assert SECRET not in done.stdout + done.stderr
+    shown = box.json("status")[0]["command"]
+    assert shown == f"sh -c 'exec sleep 1000' '--key=$TOKEN' --home {box.home}"
+    assert SECRET not in box.tmux("show-options", "-p", "-t", "=demo:0")

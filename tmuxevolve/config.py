@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -111,7 +112,10 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A session resolved: absolute paths, the command as argv, ``source`` the file it is from."""
+    """A session resolved: absolute paths, the command as argv, ``source`` the file it is from.
+
+    ``concealed`` maps the command's words that hold values of ``env`` to what may be shown.
+    """
 
     name: str
     source: Path
@@ -128,6 +132,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     min_free_memory: int | None
     restart: RestartPolicy
     stop: StopPolicy
+    concealed: dict[str, str] = {}
+
+    def shown(self, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return a command for people and programs to see: values of ``env`` may be secrets."""
+        return tuple(self.concealed.get(word, word) for word in argv)
 
 
 def parse_use(text: str) -> _Use | tuple[int | str, ...]:

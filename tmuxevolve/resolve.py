@@ -42,6 +42,7 @@ class _Resolver:
             source=self.document.path,
             workdir=self._workdir(),
             command=self._command(env),
+            concealed=self._concealed(env),
             trainer=entry.trainer,
             results=self._results(),
             evolve=entry.evolve,
@@ -108,13 +109,26 @@ class _Resolver:
                 words = commandline.split(command)
             except ValueError as error:
                 raise self.document.error(keys, str(error)) from None
-            known = {PYTHON_VARIABLE: sys.executable, **self.environ, **env}
+            known = self._known(env)
             command = tuple(self._expand(keys, word, known) for word in words)
         if not command or not command[0]:
             raise self.document.error(keys, "there is no command in it")
         if any("\0" in word for word in command):
             raise self.document.error(keys, "a NUL byte cannot be in a command")
         return command
+
+    def _concealed(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the words that hold values of ``env``, with the variables' names instead."""
+        if not isinstance(self.entry.command, str):
+            return {}
+        keys, known = self._keys("command"), self._known(env)
+        named = {**known, **{name: f"${name}" for name in env}}
+        words = commandline.split(self.entry.command)
+        pairs = {self._expand(keys, w, known): self._expand(keys, w, named) for w in words}
+        return {word: shown for word, shown in pairs.items() if word != shown}
+
+    def _known(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {PYTHON_VARIABLE: sys.executable, **self.environ, **env}
 
     def _expand(self, keys: KeyPath, text: str, variables: Mapping[str, str]) -> str:
         if "\0" in text:

@@ -160,7 +160,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     return Started(
         session=session.name,
         results=str(session.results),
-        command=preparation.job.argv,
+        command=session.shown(preparation.job.argv),
         windows=tuple(
             _started(place, report or _TAKEN)
             for place, report in opened
@@ -278,7 +278,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             device=gpu.name if gpu else "CPU",
             trainer=preparation.trainer.name,
             mode=preparation.job.mode,
-            command=shlex.join(order.argv)[:_COMMAND_CHARS],
+            command=shlex.join(session.shown(order.argv))[:_COMMAND_CHARS],
             results=str(session.results),
             started=time.time(),
             stop_signal=session.stop.signal,
