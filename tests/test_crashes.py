@@ -273,6 +273,31 @@ def test_what_a_killed_worker_has_left_is_ended_even_without_an_environment(box:
     poll(lambda: is_gone(daemon), 10)
 
 
+def test_start_ends_what_a_killed_window_has_left(box: Box) -> None:
+    """A shell between the worker and the training: the kernel ends the shell alone."""
+    pid_file = box.root / "pid"
+    code = (
+        "import os, signal, sys, time; signal.signal(1, signal.SIG_IGN); pid = sys.argv[1];"
+        "open(pid + '.t', 'w').write(str(os.getpid())); os.rename(pid + '.t', pid);"
+        "time.sleep(1000)"
+    )
+    words = [sys.executable, "-c", code, str(pid_file)]
+    box.session(command=["sh", "-c", '"$@"; true', "sh", *words], cpu_slots=1)
+    box.cli("start")
+    first = psutil.Process(int(poll(lambda: pid_file.exists() and pid_file.read_text())))
+    pid_file.unlink()
+    keeper, worker = box.keeper("cpu0"), box.worker("cpu0")
+    keeper.kill()
+    worker.kill()
+    poll(lambda: is_gone(keeper) and is_gone(worker))
+    box.cli("start", "--dry-run")
+    assert not is_gone(first)
+    assert box.cli("start").returncode == 0
+    assert is_gone(first)
+    assert int(poll(lambda: pid_file.exists() and pid_file.read_text())) != first.pid
+    assert len(trainers(box)) == 2
+
+
 @pytest.mark.parametrize("verb", ["start", "stop"])
 def test_a_killed_command_is_completed_by_running_it_again(
     box: Box, stub: NvmlStub, verb: str

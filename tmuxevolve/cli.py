@@ -117,7 +117,9 @@ def start(
     from tmuxevolve.session.attach import attach
 
     mux = _multiplexer(socket_name)
-    prepared = core.prepare(_session(file, session, gpus), mux, os.environ, generations)
+    prepared = core.prepare(
+        _session(file, session, gpus), mux, os.environ, generations, look=dry_run
+    )
     if dry_run:
         runs = core.dry_run(prepared)
         text = render.dry_run(runs, prepared.plan.refused, prepared.notes)

@@ -28,7 +28,7 @@ from tmuxevolve.census import (
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["MARK", "Ended", "Target", "end", "ours", "signal_workers", "trainer_pids"]
+__all__ = ["MARK", "Ended", "Target", "abandoned", "end", "ours", "signal_workers", "trainer_pids"]
 
 _POLL = 0.05
 # After the trainer itself is gone its helpers get this long before they are terminated.
@@ -99,6 +99,11 @@ def signal_workers(workers: Mapping[str, int], number: Signals) -> None:
                 process = psutil.Process(pid)
                 if names(pid, name):
                     send(process, number)
+
+
+def abandoned(workers: Mapping[str, int]) -> frozenset[str]:
+    """Return those workers whose window's first process is gone; ``workers`` maps names to it."""
+    return frozenset(name for name, pid in workers.items() if not names(pid, name))
 
 
 def ours(pids: Iterable[int]) -> frozenset[int]:

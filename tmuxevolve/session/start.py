@@ -22,6 +22,7 @@ from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
 from tmuxevolve.session import evolve, limits, plan
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.plan import Place, Plan, Refusal
+from tmuxevolve.session.stop import clear
 from tmuxevolve.trainers import Trainer
 
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
@@ -108,12 +109,17 @@ def prepare(
     mux: Multiplexer,
     environ: Mapping[str, str],
     generations: int | None = None,
+    *,
+    look: bool = False,
 ) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed.
 
-    ``generations`` is what the command line says in place of the session's.
+    ``generations`` is what the command line says in place of the session's. What workers of this
+    session have left behind when they were killed is ended before, unless it is only a ``look``.
     """
     mux.check()
+    if not look:
+        clear(mux, session.name)
     snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
     trainer = trainers.find(session.trainer, session.command)
     job = evolve.job(session, trainer, generations, on_gpu=plan.on_gpu(session, snapshot))

@@ -17,6 +17,7 @@ from tmuxevolve.processes import Ended, Target
 from tmuxevolve.session.attach import refuse_several, select
 
 _POLL = 0.2
+_CLOSE_TIMEOUT = 5.0
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +54,23 @@ def stop(
     ended = processes.end(_target(window, override) for window in windows)
     mux.close([w for w in windows if not ended[w.facts.worker].left])
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
+
+
+def clear(mux: Multiplexer, session: str) -> None:
+    """End what a session's dead workers have left behind; the windows stay.
+
+    A pane counts as alive to tmux while anything that was started in it holds its terminal.
+    """
+    mine = [w for w in mux.windows() if w.facts.session == session]
+    left = processes.abandoned({w.facts.worker: w.pid for w in mine})
+    if not left:
+        return
+    processes.end(Target(worker, None, Signals.SIGKILL) for worker in left)
+    deadline = time.monotonic() + _CLOSE_TIMEOUT
+    while time.monotonic() < deadline:
+        if all(w.dead for w in mux.windows() if w.facts.worker in left):
+            return
+        time.sleep(_POLL)
 
 
 def drain(
