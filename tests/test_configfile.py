@@ -166,7 +166,7 @@ def test_mistakes_are_one_line_with_the_place(
         ("{space: {a: {min: 0}, b: {min: []}}}", "evolve.space.b.min: []: expected float"),
         ("{space: {a: fixed, b: fixd}}", "evolve.space.b: 'fixd': invalid enum value"),
         ("{space: {a: fixed, b: {mn: 1}}}", "evolve.space.b.mn: unknown key; did you mean 'min'?"),
-        ("{space: {yes: {min: off}}}", "evolve.space.True.min: False: expected float"),
+        ("{space: {yes: {min: off}}}", "evolve.space.yes.min: off: expected float"),
         ("{hyp: {lr: 1, b: x}}", "evolve.hyp.b: 'x': expected float"),
     ],
 )

@@ -216,7 +216,6 @@ def _window(
     facts, ending = window.facts, window.ending
     gpu = snapshot.find(facts.uuid) if facts.uuid else None
     ended = ending.ended if ending else time.time()
-    waiting = window.state is State.RUNNING and pid is None
     return WindowStatus(
         window=window.name,
         index=window.index,
@@ -224,7 +223,7 @@ def _window(
         device=facts.device,
         uuid=facts.uuid,
         pid=pid,
-        state=State.WAITING if waiting else window.state,
+        state=_state(window, pid),
         exit_status=window.exit_status,
         reason=ending.reason if ending else None,
         started=facts.started,
@@ -236,3 +235,12 @@ def _window(
         gpu_memory_total=gpu.memory_total if gpu else None,
         gpu_utilization=gpu.utilization if gpu else None,
     )
+
+
+def _state(window: Window, pid: int | None) -> State:
+    """Return the state; between the record of an end and the window's own there are moments."""
+    if window.state is not State.RUNNING:
+        return window.state
+    if window.ending:
+        return State.FAILED if window.ending.status else State.FINISHED
+    return State.WAITING if pid is None else State.RUNNING
