@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -55,8 +56,14 @@ def over(box: Box) -> dict[str, Any]:
     return poll(lambda: (w := box.status()["cpu0"])["exit_status"] is not None and w)
 
 
-def leftovers() -> list[Path]:
-    return [p for parent in cgroup._parents() for p in parent.glob("tmuxevolve-cpu0-*")]
+def made_for(box: Box) -> list[Path]:
+    """Return where the cgroup of the only window's worker is, or would be."""
+    facts = json.loads(box.tmux("list-panes", "-a", "-F", "#{@tmuxevolve}"))
+    return [parent / f"tmuxevolve-{facts['worker']}" for parent in cgroup._parents()]
+
+
+def is_removed(paths: list[Path]) -> bool:
+    return not any(path.exists() for path in paths)
 
 
 @needs_cgroup
@@ -72,7 +79,7 @@ def test_a_cgroup_ends_the_whole_tree(box: Box, children: int) -> None:
     assert box.json("status")[0]["memory"] == {"bytes": 100 * MIB, "method": "cgroup"}
     trainers = [p for p in box_processes(box) if "TMUXEVOLVE_WORKER" in p.environ()]
     assert trainers == []
-    assert leftovers() == []
+    assert is_removed(made_for(box))
 
 
 @needs_cgroup
@@ -80,23 +87,25 @@ def test_a_trainer_within_its_limit_is_left_alone(box: Box) -> None:
     box.session(command=greedy(20, seconds=0.5), memory="100MiB", cpu_slots=1)
     box.cli("start")
     assert (over(box)["exit_status"], over(box)["reason"]) == (0, None)
-    assert leftovers() == []
+    assert is_removed(made_for(box))
 
 
 @needs_cgroup
 def test_what_a_killed_worker_has_left_is_removed_by_the_next(box: Box) -> None:
     box.session(command=greedy(10), memory="100MiB", cpu_slots=1)
     box.cli("start")
-    poll(leftovers)
+    old = made_for(box)
+    assert not is_removed(old)
     keeper, worker = box.keeper("cpu0"), box.worker("cpu0")
     keeper.kill()
     worker.kill()
-    poll(lambda: box.status()["cpu0"]["exit_status"] or box.status()["cpu0"]["state"] == "gone")
-    old = leftovers()
+    poll(lambda: not keeper.is_running() and not worker.is_running())
     box.cli("start")
-    assert not set(old) & set(leftovers())
+    assert is_removed(old)
+    new = made_for(box)
+    assert not is_removed(new)
     box.cli("stop")
-    assert leftovers() == []
+    assert is_removed(new)
 
 
 @pytest.mark.parametrize("children", [0, 3])
