@@ -14,7 +14,7 @@ test: .venv/.dev tmux
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
 	TMUXEVOLVE_TEST_YOLOV5=$(CURDIR)/$(YOLO) $(BIN)/pytest -m yolov5 tests/yolov5 --timeout 900 -v -s
 
-# Sixteen workers, 32,000 generations, killed at random.
+# Sixteen workers, 32,000 generations, killed at random; and fifty starts and stops at once.
 stress: .venv/.dev
 	$(BIN)/pytest -m stress tests --timeout 900 -s -v
 
