@@ -24,7 +24,8 @@ from tmuxevolve.study.rows import Layout
 LAYOUT = Layout(metrics=("fitness",), weights=(1.0,))
 # Waits in the middle of a generation for as long as "hold" is there.
 TRAINER = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 lr, output, generation = sys.argv[1:]
 root = pathlib.Path(__file__).parent
 print("training", generation, flush=True)
