@@ -1,0 +1,8 @@
+# user: worker
+boot1() { true; }
+after1() { mkdir -p /etc/systemd/logind.conf.d; printf '[Login]\nKillUserProcesses=yes\n' > /etc/systemd/logind.conf.d/k.conf; sync; }
+boot2() { 
+tmux -L plain new-session -d 'exec sleep 2001'
+systemd-run --user --scope -q tmux -L scoped new-session -d 'exec sleep 2002'
+}
+after2() { sleep 5; cat /proc/uptime; loginctl user-status worker --no-pager; pgrep -a -u worker; false; }
