@@ -25,7 +25,7 @@ boot2() {
 }
 
 boot3() {
-  continued
+  continued 2
   # Windows of the user's own in the same tmux server outlive the unit.
   tmux new-session -d -s mine 'sleep 1000'
   systemctl --user stop tmuxevolve
@@ -33,7 +33,7 @@ boot3() {
   [ "$(tmuxevolve status)" = "no session is running" ]
   [ "$(systemctl --user show --property=Result --value tmuxevolve)" = success ]
   systemctl --user start tmuxevolve
-  until_true 60 nothing_lost
+  until_true 60 nothing_lost 2
   # Ended by hand before: stopping is no failure.
   tmuxevolve stop --session yolov5
   systemctl --user stop tmuxevolve
