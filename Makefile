@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 stress soak lint docs wheel ci tmux clean
+.PHONY: start test test-yolov5 test-systemd stress soak lint docs wheel ci tmux uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
@@ -13,6 +13,10 @@ test: .venv/.dev tmux
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
 	TMUXEVOLVE_TEST_YOLOV5=$(CURDIR)/$(YOLO) $(BIN)/pytest -m yolov5 tests/yolov5 --timeout 900 -v -s
+
+# Under a real systemd, in User Mode Linux: shutdown, power cut, cron, memory limits. Needs root.
+test-systemd: uml
+	tests/systemd/run.sh
 
 # Sixteen workers, 32,000 generations, killed at random; and fifty starts and stops at once.
 stress: .venv/.dev
@@ -49,6 +53,15 @@ tmux:
 	    apt-get update -qq && apt-get install -y -qq tmux; \
 	  else \
 	    echo "tmux is missing: sudo apt install tmux, then run make again" >&2; exit 5; \
+	  fi; }
+
+uml:
+	@command -v linux.uml >/dev/null && command -v mmdebstrap >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends user-mode-linux mmdebstrap e2fsprogs; \
+	  else \
+	    echo "sudo apt install user-mode-linux mmdebstrap e2fsprogs, then run make again" >&2; exit 5; \
 	  fi; }
 
 .venv/bin/pip:
