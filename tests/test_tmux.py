@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,21 @@ def test_attach_argv(own_tmux: Box) -> None:
     assert nested.unset == ("TMUX",)
 
 
+@pytest.fixture
+def unseen_tmux() -> Iterator[None]:
+    """libtmux remembers the version that it has seen, in every test of this process."""
+    from libtmux import common
+
+    def forget() -> None:
+        for function in vars(common).values():
+            getattr(function, "cache_clear", bool)()
+
+    forget()
+    yield
+    forget()
+
+
+@pytest.mark.usefixtures("unseen_tmux")
 def test_missing_tmux(own_tmux: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingError, match="apt install tmux"):
@@ -265,6 +281,7 @@ def test_missing_tmux(own_tmux: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         Tmux().windows()
 
 
+@pytest.mark.usefixtures("unseen_tmux")
 def test_old_tmux(own_tmux: Box, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fake = tmp_path / "tmux"
     fake.write_text("#!/bin/sh\necho tmux 3.0a\n")

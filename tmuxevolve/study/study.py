@@ -94,19 +94,26 @@ class Study:
         None when all that is left of the budget is being trained by others. Raises OSError when
         nothing can be written, TmuxEvolveError when no new hyps can be drawn.
         """
-        state = self._state
         # A long history is read before the others have to wait for this.
-        state.refresh()
+        self._state.refresh()
         with locked(self.files.lock):
-            state.refresh()
-            left = self._budget() - state.table.count
-            orphan = self._orphan(full=len(state.open) >= left)
-            if orphan:
-                return self._reserve(orphan.number, Drawn(orphan.hyp))
-            if len(state.open) >= left:
-                return None
-            number = self._free_number()
-            return self._reserve(number, self._draw(number))
+            reservation = self._reserved()
+        if reservation:
+            # After a power cut, what was begun is known, and is trained again.
+            files.sync(self.files.journal)
+        return reservation
+
+    def _reserved(self) -> Reservation | None:
+        state = self._state
+        state.refresh()
+        left = self._budget() - state.table.count
+        orphan = self._orphan(full=len(state.open) >= left)
+        if orphan:
+            return self._reserve(orphan.number, Drawn(orphan.hyp))
+        if len(state.open) >= left:
+            return None
+        number = self._free_number()
+        return self._reserve(number, self._draw(number))
 
     def tell(self, reservation: Reservation, result: Result) -> Progress:
         """Add a finished generation to evolve.csv; it is on the disk when this returns.
