@@ -44,7 +44,7 @@ in_root() { chroot "$work/root" "$@"; }
 printf '/opt/tmuxevolve\n/opt/dependencies\n' > "$work/root/usr/lib/python3/dist-packages/tmuxevolve.pth"
 cat > "$work/root/usr/local/bin/tmuxevolve" <<'GUEST'
 #!/usr/bin/python3
-from tmuxevolve.cli import main
+from tmuxevolve.__main__ import main
 
 main()
 GUEST

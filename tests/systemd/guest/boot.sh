@@ -25,7 +25,7 @@ boot2() {
 }
 
 boot3() {
-  continued 2
+  continued
   # Windows of the user's own in the same tmux server outlive the unit.
   tmux new-session -d -s mine 'sleep 1000'
   systemctl --user stop tmuxevolve
@@ -33,9 +33,19 @@ boot3() {
   [ "$(tmuxevolve status)" = "no session is running" ]
   [ "$(systemctl --user show --property=Result --value tmuxevolve)" = success ]
   systemctl --user start tmuxevolve
-  until_true 60 nothing_lost 2
+  until_true 60 nothing_lost
   # Ended by hand before: stopping is no failure.
   tmuxevolve stop --session yolov5
   systemctl --user stop tmuxevolve
   [ "$(systemctl --user is-failed tmuxevolve)" = inactive ]
+
+  # A start that fails is tried again, until it does not.
+  mkdir -p "$unit.d"
+  printf '[Service]\nRestartSec=3\n' > "$unit.d/soon.conf"
+  systemctl --user daemon-reload
+  mv ~/sessions.yaml ~/away.yaml
+  ! systemctl --user start tmuxevolve || fail "it starts without a sessions.yaml"
+  mv ~/away.yaml ~/sessions.yaml
+  until_true 30 systemctl --user is-active tmuxevolve
+  tmuxevolve status yolov5
 }

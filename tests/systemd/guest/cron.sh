@@ -17,7 +17,7 @@ boot2() {
 }
 
 boot3() {
-  continued 2
+  continued
   # cron runs it outside of every session: nothing of it ends with a logout.
   tmux display-message -p '#{pid}' | xargs -I{} cat /proc/{}/cgroup | grep '/cron.service$'
   cat ~/tmuxevolve.log
