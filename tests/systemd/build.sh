@@ -80,6 +80,6 @@ in_root systemctl --quiet enable guest-tests.service
 in_root systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer \
   fstrim.timer systemd-timesyncd.service getty@tty1.service
 
-mkfs.ext4 -q -d "$work/root" "$work/image" 1500M
+mkfs.ext4 -q -d "$work/root" "$work/image" 1500M >&2
 mv "$work/image" "$image"
 echo "$image"
