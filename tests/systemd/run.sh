@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-limit=${BOOT_TIMEOUT:-300} # seconds for one boot with its tests
+limit=${BOOT_TIMEOUT:-480} # seconds for one boot with its tests
 cache=$PWD/.cache/systemd
 image=$(tests/systemd/build.sh)
 host=$cache/host # the guest's /host

@@ -37,6 +37,8 @@ print(json.load(sys.stdin)[0]['windows'][0]['$1'])"
 }
 
 failed() { [ "$(window state)" = failed ]; }
+scope_runs() { systemctl --user list-units --plain --no-legend 'tmuxevolve-*.scope' | grep .; }
+no_scope_runs() { ! scope_runs; }
 
 boot1() {
   write 100M
@@ -52,8 +54,7 @@ boot1() {
   # Within its limit it runs, in a scope; stop ends it, and the scope with it.
   write 400M
   tmuxevolve start -f ~/memory/sessions.yaml
-  systemctl --user list-units --plain --no-legend 'tmuxevolve-*.scope' | grep . ||
-    fail "no scope runs"
+  until_true 30 scope_runs
   tmuxevolve stop -s memory
-  ! systemctl --user list-units --plain --no-legend 'tmuxevolve-*.scope' | grep .
+  until_true 30 no_scope_runs
 }
