@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -56,9 +57,10 @@ def test_deep_nesting_does_not_overflow_the_c_stack(tmp_path: Path, opening: str
     argv = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(
-        (":1: not valid YAML: nested deeper than 50 levels\n", "1 MiB, which no sessions file is\n")
-    )
+    # PyYAML's own limit speaks first for some of them, in some of its releases.
+    said = "nested deeper than 50 levels|exceeded maximum nesting depth|1 MiB, which no sessions"
+    assert re.search(said, done.stdout)
+    assert done.stdout.count("\n") == 1
 
 
 def test_nesting_that_people_write_is_read(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_stagger_delays_the_second_window(box: Box) -> None:
     assert started["cpu1"]["state"] == "waiting"
     assert box.status()["cpu1"]["state"] == "waiting"
     stopped = {w["window"]: w for w in box.json("stop")}
-    assert stopped["cpu1"]["processes"] == 2
+    # The keeper and the worker; a third when a tmux is just being told something.
+    assert stopped["cpu1"]["processes"] in {2, 3}
     assert box_processes(box) == []
 
 
