@@ -91,9 +91,23 @@ def test_help_loads_nothing_heavy(arguments: list[str], allowed: set[str]) -> No
     assert not HEAVY & set(loaded) - allowed
 
 
+def loaded_by(code: str, *options: str) -> set[str]:
+    """Return the modules that a fresh interpreter has loaded after this."""
+    text = f"import sys; {code}; print('\\n'.join(sys.modules))"
+    argv = [sys.executable, *options, "-c", text]
+    return {*subprocess.run(argv, capture_output=True, text=True, check=True).stdout.split()}
+
+
 def test_the_worker_loads_little() -> None:
-    code = "import sys, tmuxevolve.worker; print('\\n'.join(sys.modules))"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    loaded = loaded_by("import tmuxevolve.worker")
+    assert not {"libtmux", "click", "yaml", "pynvml", "psutil"} & loaded
+
+
+def test_a_windows_first_processes_load_next_to_nothing() -> None:
+    path = f"sys.path.append({str(PACKAGE.parent)!r})"
+    extra = loaded_by(f"{path}; import tmuxevolve.keeper", "-I", "-S") - loaded_by(
+        f"{path}; import os, time, ctypes", "-I", "-S"
     )
-    assert not {"libtmux", "click", "yaml", "pynvml", "psutil"} & set(loaded.stdout.split())
+    ours = {"keeper", "counter", "interrupts", "lineage", "spawn", "terminal"}
+    modules_in_c = {"_socket", "marshal", "select", "_signal", "__future__"}
+    assert extra <= {"tmuxevolve", *(f"tmuxevolve.{name}" for name in ours), *modules_in_c}

@@ -9,14 +9,18 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tmuxevolve import claims, handover
+from tmuxevolve import claims, counter, handover
 from tmuxevolve.config import GpuPolicy, RestartPolicy
-from tmuxevolve.errors import TmuxEvolveError
-from tmuxevolve.handover import Counter, Desk, Order, Parcel, Report
+from tmuxevolve.counter import Counter, VisitError
+from tmuxevolve.handover import Desk, Order, Parcel, Report
 from tmuxevolve.multiplexer import State
+
+if TYPE_CHECKING:
+    from tmuxevolve.counter import Direct
 
 
 def order(worker: str, **changes: object) -> Order:
@@ -60,16 +64,23 @@ def finish(reports: dict[str, Report]) -> dict[str, Report]:
 def test_order_and_claim_arrive_whole(desk: Desk) -> None:
     uuid = f"GPU-{secrets.token_hex(8)}"
     sent = order("w", uuid=uuid)
-    reports = serve(desk, {"w": Parcel(sent, claims.take(uuid))})
-    counter, received, claim = Counter.visit(desk.address, "w")
-    assert received == sent
-    counter.report(Report(state=State.RUNNING, pid=7))
+    at_once: Direct = {
+        "argv": sent.argv,
+        "folder": sent.workdir,
+        "env": sent.env,
+        "until": 1.5,
+    }
+    reports = serve(desk, {"w": Parcel(sent, claims.take(uuid), at_once)})
+    visit, brief, claim = Counter.visit(desk.address, "w")
+    assert handover.read_order(brief["order"]) == sent
+    assert brief["direct"] == at_once
+    visit.running(7)
     assert finish(reports) == {"w": Report(state=State.RUNNING, pid=7)}
     # The giver has let go: the worker alone holds the claim now.
-    assert claim
+    assert claim is not None
     assert uuid in claims.held()
-    assert not os.get_inheritable(claim.fileno())
-    claim.close()
+    assert not os.get_inheritable(claim)
+    os.close(claim)
     assert uuid not in claims.held()
 
 
@@ -78,8 +89,8 @@ def test_sixty_four_at_once(desk: Desk) -> None:
     reports = serve(desk, parcels)
 
     def work(name: str) -> None:
-        counter, received, _ = Counter.visit(desk.address, name)
-        counter.report(Report(state=State.RUNNING, pid=int(received.worker[1:])))
+        visit, brief, _ = Counter.visit(desk.address, name)
+        visit.running(int(handover.read_order(brief["order"]).worker[1:]))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in parcels]
     for thread in threads:
@@ -94,8 +105,8 @@ def test_a_worker_that_dies_is_noticed(desk: Desk, monkeypatch: pytest.MonkeyPat
     parcels = {name: Parcel(order(name, env={}, uuid=None), None) for name in ("never", "silent")}
     alive = {"never", "silent"}
     reports = serve(desk, parcels, lambda: alive)
-    counter, _, _ = Counter.visit(desk.address, "silent")
-    counter._visit.close()
+    visit, _, _ = Counter.visit(desk.address, "silent")
+    visit._visit.close()
     alive.clear()
     assert finish(reports) == {
         "silent": Report(state=State.FAILED, reason="the worker ended without a word")
@@ -103,7 +114,7 @@ def test_a_worker_that_dies_is_noticed(desk: Desk, monkeypatch: pytest.MonkeyPat
 
 
 def test_nobody_there() -> None:
-    with pytest.raises(TmuxEvolveError, match="was interrupted; run it again"):
+    with pytest.raises(VisitError, match="was interrupted; run it again"):
         Counter.visit("tmuxevolve.start/nobody", "w")
 
 
@@ -111,9 +122,9 @@ def test_other_users_get_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     """Both ends look at the other's uid, as the kernel gives it."""
     parcels = {"w": Parcel(order("w", env={}, uuid=None), None)}
     monkeypatch.setattr(handover, "_LOOK", 0.2)
-    real = handover._peer_uid
+    real = counter.peer_uid
     stranger = os.getuid() + 1
-    monkeypatch.setattr(handover, "_peer_uid", lambda _: stranger)
+    monkeypatch.setattr(counter, "peer_uid", lambda _: stranger)
     reports = serve(desk, parcels, lambda: ())
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
         visitor.connect(f"\0{desk.address}")
@@ -122,7 +133,7 @@ def test_other_users_get_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
             visitor.sendall(b"w")
             assert visitor.recv(10) == b""
     assert finish(reports) == {}
-    with pytest.raises(TmuxEvolveError, match="another user answers"):
+    with pytest.raises(VisitError, match="another user answers"):
         Counter.visit(desk.address, "w")
 
 
@@ -132,6 +143,8 @@ def test_noise_on_the_socket_disturbs_nobody(desk: Desk, noise: bytes) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
         visitor.connect(f"\0{desk.address}")
         visitor.sendall(noise)
-    counter, _, _ = Counter.visit(desk.address, "w")
-    counter.report(Report(state=State.RUNNING, pid=1))
-    assert set(finish(reports)) == {"w"}
+    visit, _, _ = Counter.visit(desk.address, "w")
+    visit.running(1)
+    # Only the first report counts.
+    visit.running(2)
+    assert finish(reports) == {"w": Report(state=State.RUNNING, pid=1)}

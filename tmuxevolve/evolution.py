@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from signal import Signals
 from typing import TypeVar
 
 import msgspec
@@ -148,11 +149,12 @@ class Evolution:
         self._window.say(f"{notice} begins; its files are in {training.folder}")
         trainer = self._window.spawn(self._trainer.argv(self._plan.recipe, training))
         while trainer.poll() is None:
+            if self._interrupts.hangup:
+                self._window.end()
+                continue
             self._window.wait(heartbeat.INTERVAL)
             with suppress(OSError):
                 study.beat()
-            if self._interrupts.hangup:
-                self._window.end()
         printed = self._window.printed(notice)
         with suppress(OSError):
             (training.folder / _LOG).write_text(printed, encoding="utf-8", errors="replace")
@@ -208,7 +210,7 @@ class Evolution:
     def _end_if_stopped(self) -> None:
         interrupts = self._interrupts
         if interrupts.hangup:
-            raise _OverError(f"ended by {interrupts.hangup.name}", 128 + interrupts.hangup)
+            raise _OverError(f"ended by {Signals(interrupts.hangup).name}", 128 + interrupts.hangup)
         if interrupts.stopped:
             raise _OverError("ended by tmuxevolve stop", ExitStatus.INTERRUPTED)
         if interrupts.typed:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from tmuxevolve.spawn import Child
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Window:
     or None, ``printed`` are the lines since one of our own notices, ``say`` prints a notice.
     """
 
-    spawn: Callable[[tuple[str, ...]], subprocess.Popen[bytes]]
+    spawn: Callable[[tuple[str, ...]], Child]
     wait: Callable[[float], None]
     end: Callable[[], None]
     cause: Callable[[], str | None]

@@ -10,25 +10,24 @@ import json
 import os
 import selectors
 import socket
-import struct
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from tmuxevolve import units
+from tmuxevolve import counter, units
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import GpuPolicy, RestartPolicy
-from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.evolution import Plan
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import State
 
-_LENGTH = struct.Struct("!Q")
-_CREDENTIALS = struct.Struct("3i")
+if TYPE_CHECKING:
+    from tmuxevolve.counter import Direct
+
 _LISTENER = object()
 # How often to see whether a worker ended before it said anything.
 _LOOK = 0.5
@@ -38,6 +37,9 @@ TIMEOUT = 60.0
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot.
+
+    ``device`` are the variables that name the GPU, which was free when they were written and may
+    be taken without another look until ``found_until`` on the monotonic clock.
 
     It runs ``argv`` once, or, with an ``evolution``, what that says, generation after generation.
     """
@@ -53,6 +55,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     stop_signal: str
     stop_grace: float
     delay: float
+    device: dict[str, str] = {}
+    found_until: float = 0.0
     restart: RestartPolicy
     memory: Limit | None = None
 
@@ -74,6 +78,7 @@ class Parcel:
 
     order: Order
     claim: Claim | None
+    direct: Direct | None = None
 
 
 class Desk:
@@ -132,7 +137,7 @@ class Desk:
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
         visitor, _ = self._socket.accept()
-        if _peer_uid(visitor) != os.getuid():
+        if counter.peer_uid(visitor) != os.getuid():
             visitor.close()
             return
         selector.register(visitor, selectors.EVENT_READ, data=None)
@@ -165,69 +170,16 @@ def _answer(
 
 
 def _give(visitor: socket.socket, parcel: Parcel) -> None:
-    payload = json.dumps(msgspec.to_builtins(parcel.order, enc_hook=units.encode)).encode()
+    order = json.dumps(msgspec.to_builtins(parcel.order, enc_hook=units.encode)).encode()
+    payload = counter.pack({"order": order, "direct": parcel.direct})
     descriptors = [parcel.claim.fileno()] if parcel.claim else []
-    socket.send_fds(visitor, [_LENGTH.pack(len(payload))], descriptors)
+    length = len(payload).to_bytes(counter.LENGTH_BYTES, "big")
+    socket.send_fds(visitor, [length], descriptors)
     visitor.sendall(payload)
     if parcel.claim:
         parcel.claim.close()
 
 
-class Counter:
-    """The taking end, in the worker: one visit to the desk."""
-
-    def __init__(self, visit: socket.socket) -> None:
-        """Keep the connection, for the report."""
-        self._visit = visit
-
-    @classmethod
-    def visit(cls, address: str, worker: str) -> tuple[Counter, Order, Claim | None]:
-        """Fetch this worker's order and claim.
-
-        Raises TmuxEvolveError when nobody is there any more, or somebody else is.
-        """
-        visit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            order, claim = _fetch(visit, address, worker)
-        except (OSError, EOFError):
-            visit.close()
-            raise TmuxEvolveError("its `tmuxevolve start` was interrupted; run it again") from None
-        except TmuxEvolveError:
-            visit.close()
-            raise
-        return cls(visit), order, claim
-
-    def report(self, report: Report) -> None:
-        """Tell ``start`` what became of this worker, once; it may be gone by now."""
-        with suppress(OSError), self._visit:
-            self._visit.sendall(msgspec.json.encode(report))
-
-
-def _fetch(visit: socket.socket, address: str, worker: str) -> tuple[Order, Claim | None]:
-    visit.connect(b"\0" + address.encode())
-    if _peer_uid(visit) != os.getuid():
-        raise TmuxEvolveError("another user answers in place of tmuxevolve start")
-    visit.sendall(worker.encode())
-    head, descriptors, _, _ = socket.recv_fds(visit, _LENGTH.size, 1)
-    claim = None
-    for descriptor in descriptors:
-        # recv_fds has no way to say close-on-exec; the trainer must not hold the claim.
-        os.set_inheritable(descriptor, False)
-        claim = Claim.adopt(descriptor)
-    with visit.makefile("rb") as stream:
-        return _read_order(head, stream), claim
-
-
-def _read_order(head: bytes, stream: BinaryIO) -> Order:
-    if len(head) != _LENGTH.size:
-        raise EOFError
-    (length,) = _LENGTH.unpack(head)
-    payload = stream.read(length)
-    if len(payload) != length:
-        raise EOFError
+def read_order(payload: bytes) -> Order:
+    """Read an order as it travels."""
     return msgspec.convert(json.loads(payload), Order, dec_hook=units.decode)
-
-
-def _peer_uid(peer: socket.socket) -> int:
-    raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(raw)[1])

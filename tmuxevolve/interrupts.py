@@ -1,15 +1,22 @@
 """Signals as flags: a worker looks at them where it can act on them, and its waits end with them.
 
-An exception out of a signal handler could strike between two writes to the study.
+An exception out of a signal handler could strike between two writes to the study. A window's first
+processes load this: it imports next to nothing.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import signal
 import time
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from types import FrameType
+else:
+    # The module `signal` makes enums of its numbers: 4 ms of each window's start.
+    import _signal as signal
 
 STOP = signal.SIGUSR1
 """Asks a worker to end: whoever sends it ends the trainer too."""
@@ -38,10 +45,10 @@ class Interrupts:
             signal.signal(number, self._note)
 
     @property
-    def hangup(self) -> signal.Signals | None:
+    def hangup(self) -> int | None:
         """Return the signal that wants this worker to end its trainer itself, and then to end."""
         found = self.seen & {signal.SIGTERM, signal.SIGHUP}
-        return signal.Signals(min(found)) if found else None
+        return min(found) if found else None
 
     @property
     def typed(self) -> bool:

@@ -1,18 +1,18 @@
-"""What the kernel does for a process tree when one of its processes ends; see prctl(2)."""
+"""What the kernel does for a process tree when one of its processes ends; see prctl(2).
+
+A window's first processes load it: it imports next to nothing.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
-from contextlib import suppress
-from pathlib import Path
-from signal import Signals
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def end_with_parent(parent: int, number: Signals) -> None:
+def end_with_parent(parent: int, number: int) -> None:
     """Have this process signalled when its parent ends, however that ends; also after an exec.
 
     ``parent`` is the pid that the caller took for its parent's: it may have ended meanwhile.
@@ -35,24 +35,6 @@ def reap() -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the pids of a process's descendants, by way of proc(5)'s lists of children."""
-    found = []
-    for child in _children(pid):
-        found += [child, *descendants(child)]
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """Return the children of all its threads; none of a process that is gone."""
-    found: list[int] = []
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                found += map(int, (thread / "children").read_text(encoding="ascii").split())
-    return found
 
 
 def _prctl(option: int, value: int) -> None:

@@ -9,6 +9,7 @@ from tmuxevolve.config import RestartPolicy
 from tmuxevolve.foreground import Window
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
+from tmuxevolve.spawn import Child
 
 _LONG = 3600.0
 
@@ -30,9 +31,9 @@ class Repetition:
     def run(self) -> Ending:
         """Run the trainer until it is done with; return how it ended the last time."""
         while True:
-            started = time.monotonic()
-            ending = self._once()
-            wait = self._before_next(ending, time.monotonic() - started)
+            trainer = self._window.spawn(self._argv)
+            ending = self._until_its_end(trainer)
+            wait = self._before_next(ending, time.monotonic() - trainer.began)
             if wait is None:
                 return ending
             how = ending.reason or f"exit {ending.status}"
@@ -42,13 +43,13 @@ class Repetition:
             if self._interrupts.over:
                 return ending
 
-    def _once(self) -> Ending:
-        trainer = self._window.spawn(self._argv)
+    def _until_its_end(self, trainer: Child) -> Ending:
         while trainer.poll() is None:
-            self._window.wait(_LONG)
             if self._interrupts.hangup:
                 self._window.end()
-        return ended(trainer.returncode, self._window.cause())
+            else:
+                self._window.wait(_LONG)
+        return ended(trainer.returncode or 0, self._window.cause())
 
     def _before_next(self, ending: Ending, lasted: float) -> float | None:
         """Return the seconds to wait before another run; None when there is to be none."""
@@ -66,6 +67,6 @@ class Repetition:
 
 
 def ended(returncode: int, reason: str | None = None) -> Ending:
-    """Translate Popen's return code, where -n is signal n."""
+    """Translate a Child's return code, where -n is signal n."""
     status, number = (128 - returncode, -returncode) if returncode < 0 else (returncode, None)
     return Ending(status=status, signal=number, reason=reason, ended=time.time())

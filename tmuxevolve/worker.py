@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from signal import Signals
 
-from tmuxevolve import lineage, memory, processes
+import msgspec
+
+from tmuxevolve import handover, lineage, memory, processes, spawn, terminal
+from tmuxevolve.counter import Counter
+from tmuxevolve.environment import environment
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError
 from tmuxevolve.foreground import Window
-from tmuxevolve.handover import Counter, Order, Report
+from tmuxevolve.handover import Order, Report
 from tmuxevolve.interrupts import Interrupts
-from tmuxevolve.multiplexer import NOTICE, Ending, State
+from tmuxevolve.multiplexer import Ending, State
 from tmuxevolve.repetition import Repetition
 from tmuxevolve.slots import cuda_environment
+from tmuxevolve.spawn import Child, PrepareError, Program
+from tmuxevolve.terminal import say
 
-# These belong to the terminal that a program runs in, not to the user who started it.
-_TERMINAL = ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TMUX", "TMUX_PANE")
-_NOT_PASSED = ("COLUMNS", "LINES", "SHLVL", "OLDPWD", "_", "WINDOWID", processes.MARK)
-
-# A bar that keeps its first width would wrap when somebody attaches with a narrower terminal.
-_DEFAULTS = {"TQDM_DYNAMIC_NCOLS": "1"}
 # The driver may need a moment to take a killed trainer's memory back.
 _PATIENCE, _LOOK = 60.0, 0.5
 
@@ -41,9 +39,15 @@ class _NotStartedError(TmuxEvolveError):
         super().__init__(f"cannot run {program!r}: {error.strerror}")
 
 
-def main(order: Order, counter: Counter, interrupts: Interrupts) -> int:
-    """Do what the order says; return the trainer's exit status, 128 + n after signal n."""
-    worker = _Worker(order, counter, interrupts)
+def main(
+    order_: bytes, counter: Counter, interrupts: Interrupts, trainer: Child | None = None
+) -> int:
+    """Do what the order says; return the trainer's exit status, 128 + n after signal n.
+
+    ``trainer`` is the first one when that runs already.
+    """
+    order = handover.read_order(order_)
+    worker = _Worker(order, counter, interrupts, trainer)
     try:
         ending = worker.run()
     except TmuxEvolveError as error:
@@ -52,16 +56,15 @@ def main(order: Order, counter: Counter, interrupts: Interrupts) -> int:
     worker.close()
     # Only the first report counts: nothing, when the trainer has run.
     state = State.FAILED if ending.status else State.FINISHED
-    counter.report(Report(state=state, reason=ending.reason))
+    tell(counter, Report(state=state, reason=ending.reason))
     record(ending)
     say(_summary(order, ending, began=worker.began))
     return ending.status
 
 
-def environment(caller: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's environment with this window's terminal in place of the caller's."""
-    kept = {k: v for k, v in caller.items() if k not in (*_TERMINAL, *_NOT_PASSED)}
-    return {**_DEFAULTS, **kept, **{k: own[k] for k in _TERMINAL if k in own}}
+def tell(counter: Counter, report: Report) -> None:
+    """Report to the ``start`` that waits."""
+    counter.report(msgspec.json.encode(report))
 
 
 def record(ending: Ending) -> None:
@@ -72,27 +75,25 @@ def record(ending: Ending) -> None:
         pane.record_ending(ending, os.environ)
 
 
-def say(text: str) -> None:
-    """Print to the window, which may be closed by now."""
-    with suppress(OSError):
-        print(f"{NOTICE}{text}", file=sys.stderr, flush=True)
-
-
 class _Worker:
     """One worker and its window."""
 
-    def __init__(self, order: Order, counter: Counter, interrupts: Interrupts) -> None:
+    def __init__(
+        self, order: Order, counter: Counter, interrupts: Interrupts, first: Child | None
+    ) -> None:
         self._order = order
         self._counter = counter
         self._interrupts = interrupts
         self._keeper = os.getppid()
         self._device: dict[str, str] = {}
         self._guard = memory.guard(order.memory, order.worker, self._keeper, order.env)
-        self._trainer: subprocess.Popen[bytes] | None = None
+        self._first = first
+        self._trainer = first
 
     def run(self) -> Ending:
-        self._delay()
         order = self._order
+        if not self._first:
+            self._delay()
         window = Window(
             spawn=self._spawn,
             wait=self._wait,
@@ -124,37 +125,35 @@ class _Worker:
         order = self._order
         if not order.delay:
             return
-        self._counter.report(Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
+        tell(self._counter, Report(state=State.WAITING, reason=f"starts in {order.delay:g} s"))
         say(f"{order.window} starts in {order.delay:g} s")
         self._interrupts.pause(order.delay)
         if self._interrupts.over:
             raise _InterruptedError(self._interrupts)
 
-    def _spawn(self, argv: tuple[str, ...]) -> subprocess.Popen[bytes]:
+    def _spawn(self, argv: tuple[str, ...]) -> Child:
+        trainer, self._first = self._first, None
+        if trainer:
+            return trainer
         order = self._order
         if not self._device:
             self._device = self._free_device()
-        mark = {processes.MARK: order.worker, "PWD": order.workdir}
-        env = {**environment(order.env, os.environ), **self._device, **mark}
+        env = {**environment(order), **self._device, **terminal.variables()}
         worker = os.getpid()
 
-        def enter() -> None:
+        def prepare() -> None:
             lineage.end_with_parent(worker, Signals.SIGKILL)
             self._guard.enter()
 
         try:
-            # preexec_fn: a worker has one thread, so nothing can hold a lock over the fork.
-            trainer = self._trainer = subprocess.Popen(
-                self._guard.wrap(argv),
-                cwd=order.workdir,
-                env=env,
-                preexec_fn=enter,  # noqa: PLW1509
-            )
-        except subprocess.SubprocessError:
+            wrapped = self._guard.wrap(argv)
+            trainer = spawn.spawn(Program(wrapped, order.workdir, env, prepare))
+        except PrepareError:
             raise TmuxEvolveError(f"cannot limit its memory to {order.memory}") from None
         except OSError as error:
-            raise _NotStartedError(argv[0], error) from None
-        self._counter.report(Report(state=State.RUNNING, pid=trainer.pid))
+            raise _NotStartedError(error.filename or argv[0], error) from None
+        self._trainer = trainer
+        self._counter.running(trainer.pid)
         return trainer
 
     def _wait(self, seconds: float) -> None:
@@ -172,10 +171,13 @@ class _Worker:
 
     def _free_device(self) -> dict[str, str]:
         """Name the GPU; before another start, wait until nothing of the last one is on it."""
+        order = self._order
+        if not self._trainer and order.device and time.monotonic() < order.found_until:
+            return order.device
         deadline = time.monotonic() + (_PATIENCE if self._trainer else 0.0)
         while True:
             try:
-                return _cuda(self._order)
+                return _cuda(order)
             except NothingFreeError:
                 if time.monotonic() >= deadline or self._interrupts.over:
                     raise

@@ -111,10 +111,9 @@ def available() -> int:
 
 def used(pid: int) -> int:
     """Return the bytes of RAM that a process and its descendants use."""
-    from tmuxevolve import lineage
     from tmuxevolve.memory import watchdog
 
-    return watchdog.resident([pid, *lineage.descendants(pid)])
+    return watchdog.resident([pid, *watchdog.descendants(pid)])
 
 
 def over(limit: Limit) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tmuxevolve import lineage
 from tmuxevolve.memory import Limit, over
 from tmuxevolve.units import format_size
 
@@ -40,7 +39,7 @@ class Watchdog:
 
     def exceeded(self) -> str | None:
         """Add up; look more often from half of the limit on."""
-        pids = [pid for pid in lineage.descendants(self._keeper) if pid != os.getpid()]
+        pids = [pid for pid in descendants(self._keeper) if pid != os.getpid()]
         used = resident(pids)
         self.interval = _CALM if used < self._limit.bytes // 2 else _TENSE
         if used > self._limit.bytes:
@@ -84,3 +83,21 @@ def _statm(pid: int) -> tuple[int, int]:
         _, whole, shared, *_ = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
         return int(whole) * _PAGE, int(shared) * _PAGE
     return 0, 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the pids of a process's descendants, by way of proc(5)'s lists of children."""
+    found = []
+    for child in _children(pid):
+        found += [child, *descendants(child)]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of all its threads; none of a process that is gone."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found

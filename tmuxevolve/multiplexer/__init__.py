@@ -14,9 +14,6 @@ import msgspec
 
 from tmuxevolve.memory import Limit
 
-# How the worker's own lines in a window begin, so that they are not taken for the trainer's.
-NOTICE = "tmuxevolve: "
-
 
 class State(str, Enum):
     """What a window's worker is doing."""

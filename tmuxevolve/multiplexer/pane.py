@@ -6,8 +6,9 @@ import os
 import subprocess
 from collections.abc import Mapping
 
-from tmuxevolve.multiplexer import NOTICE, Ending
+from tmuxevolve.multiplexer import Ending
 from tmuxevolve.multiplexer.tmux import ENDING, encode, literal
+from tmuxevolve.terminal import NOTICE
 
 _TIMEOUT = 10
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 import msgspec
 
 from tmuxevolve.errors import MissingError, TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import NOTICE, Attach, Ending, Facts, Opening, Window
+from tmuxevolve.multiplexer import Attach, Ending, Facts, Opening, Window
+from tmuxevolve.terminal import NOTICE
 
 MINIMUM = "3.2a"
 _INSTALL = "install it, e.g. apt install tmux"

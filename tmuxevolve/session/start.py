@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -17,10 +16,10 @@ from tmuxevolve.claims import Claim
 from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.handover import Order, Parcel, Report
-from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
 from tmuxevolve.session import evolve, limits, plan
 from tmuxevolve.session.evolve import Job
+from tmuxevolve.session.orders import Common, parcels_of
 from tmuxevolve.session.plan import Place, Plan, Refusal
 from tmuxevolve.session.stop import clear
 from tmuxevolve.trainers import Trainer
@@ -28,6 +27,8 @@ from tmuxevolve.trainers import Trainer
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
 _COMMAND_CHARS = 2_000
+# Seconds for which a GPU that was free is taken for free, once it is claimed.
+_FRESH = 3.0
 _TAKEN = Report(state=State.FAILED, reason="its window index is in use by another window")
 
 
@@ -84,6 +85,7 @@ class Preparation:
     trainer: Trainer
     job: Job
     plan: Plan
+    found_until: float
 
     @property
     def stagger(self) -> float:
@@ -123,11 +125,12 @@ def prepare(
     snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
     trainer = trainers.find(session.trainer, session.command)
     job = evolve.job(session, trainer, generations, on_gpu=plan.on_gpu(session, snapshot))
+    found_until = time.monotonic() + _FRESH
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
     chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)
-    return Preparation(session, trainer, job, chosen)
+    return Preparation(session, trainer, job, chosen, found_until)
 
 
 def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
@@ -154,7 +157,10 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     begun = evolve.begin(preparation.job, session, alone=not preparation.plan.running)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
     places = [place for place, _ in held]
-    parcels = _parcels(preparation, held, environ, limit)
+    wanted = Common(
+        session, preparation.job, preparation.stagger, environ, limit, preparation.found_until
+    )
+    parcels = parcels_of(wanted, held)
     try:
         reports = _open(preparation, places, parcels, mux)
     finally:
@@ -213,36 +219,6 @@ def _claim(
     return held, tuple(refused)
 
 
-def _parcels(
-    preparation: Preparation,
-    held: Sequence[tuple[Place, Claim | None]],
-    environ: Mapping[str, str],
-    limit: Limit | None,
-) -> list[Parcel]:
-    session = preparation.session
-    return [
-        Parcel(
-            Order(
-                worker=f"{place.slot.name}-{os.urandom(8).hex()}",
-                window=place.slot.name,
-                argv=preparation.job.argv,
-                evolution=preparation.job.evolution,
-                workdir=str(session.workdir),
-                env={**environ, **session.env},
-                uuid=place.slot.uuid,
-                gpus=session.gpus,
-                stop_signal=session.stop.signal,
-                stop_grace=float(session.stop.grace),
-                delay=number * preparation.stagger,
-                restart=session.restart,
-                memory=limit,
-            ),
-            claim,
-        )
-        for number, (place, claim) in enumerate(held)
-    ]
-
-
 def _open(
     preparation: Preparation,
     places: Sequence[Place],
@@ -273,7 +249,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
     return Opening(
         index=place.slot.index,
         name=place.slot.name,
-        argv=(sys.executable, "-I", str(_ENTRY), address, order.worker),
+        argv=(sys.executable, "-I", "-S", str(_ENTRY), address, order.worker),
         workdir=session.workdir,
         replaces=place.replaces,
         facts=Facts(

@@ -1,0 +1,19 @@
+"""A trainer's environment."""
+
+from __future__ import annotations
+
+from tmuxevolve.handover import Order
+from tmuxevolve.processes import MARK
+from tmuxevolve.terminal import VARIABLES
+
+_NOT_PASSED = ("COLUMNS", "LINES", "SHLVL", "OLDPWD", "_", "WINDOWID", MARK)
+
+# A bar that keeps its first width would wrap when somebody attaches with a narrower terminal.
+_DEFAULTS = {"TQDM_DYNAMIC_NCOLS": "1"}
+
+
+def environment(order: Order) -> dict[str, str]:
+    """Return a trainer's variables but for its GPU's, and for the terminal's that it runs in."""
+    absent = (*VARIABLES, *_NOT_PASSED)
+    kept = {name: value for name, value in order.env.items() if name not in absent}
+    return {**_DEFAULTS, **kept, MARK: order.worker, "PWD": order.workdir}

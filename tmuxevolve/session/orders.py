@@ -1,0 +1,77 @@
+"""What ``start`` hands to each worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tmuxevolve.claims import Claim
+from tmuxevolve.config import Session
+from tmuxevolve.environment import environment
+from tmuxevolve.handover import Order, Parcel
+from tmuxevolve.memory import Limit
+from tmuxevolve.session.evolve import Job
+from tmuxevolve.session.plan import Place
+from tmuxevolve.slots import cuda_environment
+
+if TYPE_CHECKING:
+    from tmuxevolve.counter import Direct
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the orders of one ``start`` have in common.
+
+    ``stagger`` is in seconds; until ``found_until``, on the monotonic clock, the GPUs need not be
+    looked at again.
+    """
+
+    session: Session
+    job: Job
+    stagger: float
+    environ: Mapping[str, str]
+    limit: Limit | None
+    found_until: float
+
+
+def parcels_of(common: Common, held: Sequence[tuple[Place, Claim | None]]) -> list[Parcel]:
+    """Return an order and its claim for each place, in order."""
+    orders = [_order(common, place, number) for number, (place, _) in enumerate(held)]
+    return [
+        Parcel(order, claim, _direct(order)) for order, (_, claim) in zip(orders, held, strict=True)
+    ]
+
+
+def _order(common: Common, place: Place, number: int) -> Order:
+    session, slot = common.session, place.slot
+    return Order(
+        worker=f"{slot.name}-{os.urandom(8).hex()}",
+        window=slot.name,
+        argv=common.job.argv,
+        evolution=common.job.evolution,
+        workdir=str(session.workdir),
+        env={**common.environ, **session.env},
+        uuid=slot.uuid,
+        gpus=session.gpus,
+        stop_signal=session.stop.signal,
+        stop_grace=float(session.stop.grace),
+        delay=number * common.stagger,
+        device=cuda_environment(slot.gpu, session.gpus.visible),
+        found_until=common.found_until,
+        restart=session.restart,
+        memory=common.limit,
+    )
+
+
+def _direct(order: Order) -> Direct | None:
+    """Return what to run at once, unless something comes before it: a wait, a study, a limit."""
+    if order.delay or order.evolution or order.memory:
+        return None
+    return {
+        "argv": order.argv,
+        "folder": order.workdir,
+        "env": {**environment(order), **order.device},
+        "until": order.found_until,
+    }
