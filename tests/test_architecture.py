@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "tmuxevolve"
 FILES = sorted(PACKAGE.rglob("*.py"))
 ADAPTERS = {"memory", "gpus", "nvml", "claims", "processes", "multiplexer", "trainers", "study"}
 ONLY = {
-    "libtmux": {"multiplexer/tmux.py"},
+    "libtmux": {"multiplexer/client.py"},
     "pynvml": {"nvml.py"},
     "click": {"cli.py", "completion.py", "options.py"},
     "psutil": {"processes.py", "census.py", "nvml.py"},

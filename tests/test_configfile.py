@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -252,7 +253,7 @@ PLAIN = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @example(["it's", '"', "`", "a\nb"])
 @example(["~/a", "~~/a", "~", "$HOME", "\\$HOME", "$$", "${", "a ~/b"])
 def test_what_a_shell_would_quote_comes_back(words: list[str]) -> None:
-    if words[0] == "nohup" or commandline._ASSIGNMENT.match(words[0]):
+    if words[0] == "nohup" or re.match(commandline._ASSIGNMENT, words[0]):
         return
     split = commandline.split(shlex.join(words))
     assert [commandline.expand(word, {}) for word in split] == words

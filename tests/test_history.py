@@ -293,7 +293,7 @@ def test_reading_history_imports_nothing_heavy() -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    heavy = {"yaml", "tqdm", "numpy", "click", "msgspec", "libtmux", "psutil", "csv", "asyncio"}
+    heavy = {"yaml", "tqdm", "numpy", "click", "libtmux", "psutil", "csv", "asyncio"}
     assert not heavy & set(done.stdout.split())
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +198,7 @@ def test_a_looser_limit_never_makes_a_free_gpu_busy(gpu: Gpu, policy: GpuPolicy,
 def test_own_processes_do_not_count(gpu: Gpu, policy: GpuPolicy) -> None:
     own = frozenset(process.pid for process in gpu.processes)
     memory = sum(process.memory or 0 for process in gpu.processes)
-    alone = replace(gpu, processes=(), memory_used=max(0, gpu.memory_used - memory))
+    alone = msgspec.structs.replace(gpu, processes=(), memory_used=max(0, gpu.memory_used - memory))
     assert busy_reason(gpu, policy, own_pids=own) == busy_reason(alone, policy)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from signal import Signals
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     import psutil
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 MARK = "TMUXEVOLVE_WORKER"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A worker to end: its name, and its window's first process (None when that is gone).
 
     The trainer gets ``signal`` and ``grace`` seconds to end by itself. The staff gets ``notice``
@@ -34,17 +34,16 @@ class Target:
     notice: Signals | None = None
 
 
-@dataclass(slots=True)
-class Family:
+class Family(msgspec.Struct):
     """The processes of one worker, as far as they were ever seen."""
 
     target: Target
     spared: frozenset[int]
-    seen: dict[int, psutil.Process] = field(default_factory=dict)
-    staff: dict[int, psutil.Process] = field(default_factory=dict)
-    trainers: dict[int, psutil.Process] = field(default_factory=dict)
-    judged: set[int] = field(default_factory=set)
-    asked: set[psutil.Process] = field(default_factory=set)
+    seen: dict[int, psutil.Process] = msgspec.field(default_factory=dict)
+    staff: dict[int, psutil.Process] = msgspec.field(default_factory=dict)
+    trainers: dict[int, psutil.Process] = msgspec.field(default_factory=dict)
+    judged: set[int] = msgspec.field(default_factory=set)
+    asked: set[psutil.Process] = msgspec.field(default_factory=set)
     sent: Signals | None = None
 
     def knows(self, pid: int | None) -> bool:

@@ -14,8 +14,9 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError
 
@@ -26,8 +27,7 @@ _TURN_TIMEOUT = 5.0
 _TURN_POLL = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """Who holds a claim: the user's id, and how many workers that user allows on the GPU."""
 
     uuid: str

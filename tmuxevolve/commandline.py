@@ -5,27 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=")
-_OPERATOR = re.compile(r"&&|\|\||\$\(|[();<>|&`]")
-_SUBSTITUTION = re.compile(r"`|\$\(")
-_COMMENT = re.compile(r"(?<!\S)#")
+_ASSIGNMENT = r"([A-Za-z_]\w*)="
+_OPERATOR = r"&&|\|\||\$\(|[();<>|&`]"
+_SUBSTITUTION = r"`|\$\("
+_COMMENT = r"(?<!\S)#"
 # A backslash and a blank where a word would begin: a line's end that YAML has folded into a blank.
-_PIECE = re.compile(
-    r"""(?P<single>'[^']*')
+_PIECE = r"""(?sx)(?P<single>'[^']*')
     | (?P<double>"(?:\\.|[^"\\])*")
     | (?P<joined>\\\r?\n)
     | (?P<folded>\\[ \t]+\r?\n|(?<!\S)\\[ \t]+)
-    | (?P<escape>\\.)""",
-    re.DOTALL | re.VERBOSE,
-)
+    | (?P<escape>\\.)"""
 _JOINTS = {"joined": "", "folded": " "}
-_ESCAPE = re.compile(r"\\(?:\r?\n|.)", re.DOTALL)
+_ESCAPE = r"(?s)\\(?:\r?\n|.)"
 # What shlex leaves undone, within double quotes above all.
 _ESCAPES = {"\\\n": "", "\\\r\n": "", "\\$": "$$", "\\`": "`"}
 # Marks where a quoted part begins, for shlex takes the quotes away; no command has it in it.
 _QUOTED = "\0"
 _NAME = "[A-Za-z_][A-Za-z0-9_]*"
-_VARIABLE = re.compile(rf"\$(?:(\$)|({_NAME})|\{{({_NAME})\}}|(\{{[^}}]*\}}?|[0-9]))")
+_VARIABLE = rf"\$(?:(\$)|({_NAME})|\{{({_NAME})\}}|(\{{[^}}]*\}}?|[0-9]))"
 _NO_SHELL = (
     "there is no shell here: give one program with its arguments,"
     ' or a list such as ["bash", "-c", "..."]'
@@ -42,13 +39,13 @@ def split(text: str) -> tuple[str, ...]:
     import shlex
 
     try:
-        words = [_unmarked(word) for word in shlex.split(_PIECE.sub(_for_shlex, text))]
+        words = [_unmarked(word) for word in shlex.split(re.sub(_PIECE, _for_shlex, text))]
     except ValueError as error:
         raise ValueError(f"cannot split it into words: {str(error).lower()}") from None
     if words and words[0] == "nohup":
         raise ValueError("leave out 'nohup': tmux keeps it running")
-    _refuse_shell(_PIECE.sub(_bare, text).strip())
-    assignment = _ASSIGNMENT.match(words[0]) if words else None
+    _refuse_shell(re.sub(_PIECE, _bare, text).strip())
+    assignment = re.match(_ASSIGNMENT, words[0]) if words else None
     if assignment:
         raise ValueError(f"put {assignment[1]} under env: instead of before the command")
     return tuple(words)
@@ -69,8 +66,8 @@ def expand(word: str, variables: Mapping[str, str]) -> str:
         return dollar or _value(short or long, variables)
 
     if word == "~" or word.startswith("~/"):
-        return _value("HOME", variables) + _VARIABLE.sub(value, word[1:])
-    return _VARIABLE.sub(value, word[1:] if word.startswith("~~") else word)
+        return _value("HOME", variables) + re.sub(_VARIABLE, value, word[1:])
+    return re.sub(_VARIABLE, value, word[1:] if word.startswith("~~") else word)
 
 
 def _value(name: str, variables: Mapping[str, str]) -> str:
@@ -84,7 +81,7 @@ def _for_shlex(match: re.Match[str]) -> str:
     if kind == "single":
         return f"'{_QUOTED}{piece[1:]}".replace("$", "$$")
     if kind == "double":
-        inner = _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[0], escape[0]), piece[1:])
+        inner = re.sub(_ESCAPE, lambda escape: _ESCAPES.get(escape[0], escape[0]), piece[1:])
         return f'"{_QUOTED}{inner}'
     if kind == "escape":
         return _QUOTED + _ESCAPES.get(piece, piece)
@@ -101,15 +98,15 @@ def _bare(match: re.Match[str]) -> str:
     """Keep of a quoted part only what a shell would still act on within double quotes."""
     piece, kind = match[0], match.lastgroup
     if kind == "double":
-        return " ".join(_SUBSTITUTION.findall(_ESCAPE.sub("", piece))) or "_"
+        return " ".join(re.findall(_SUBSTITUTION, re.sub(_ESCAPE, "", piece))) or "_"
     return _JOINTS.get(kind or "", "_")
 
 
 def _refuse_shell(bare: str) -> None:
     if bare.endswith("&") and not bare.endswith("&&"):
         raise ValueError("leave out the '&' at the end: tmux keeps it running")
-    operator = _OPERATOR.search(bare)
+    operator = re.search(_OPERATOR, bare)
     if operator:
         raise ValueError(f"found {operator[0]!r}: {_NO_SHELL}")
-    if _COMMENT.search(bare):
+    if re.search(_COMMENT, bare):
         raise ValueError("found '#': a comment cannot be in it; quote the '#' if it is none")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -22,12 +21,11 @@ _LISTED = 20
 # What tmux takes for target syntax, a format, or the start of an option; $ it writes as \$.
 _BAD_IN_NAME = frozenset(":.#\\$")
 _BAD_FIRST = frozenset("-=$@%+!{~^ ")
-_PLACE = re.compile(r" - at `\$(.*)`$")
-_UNKNOWN = re.compile(r"unknown field `(.*)`", re.DOTALL)
+_PLACE = r" - at `\$(.*)`$"
+_UNKNOWN = r"(?s)unknown field `(.*)`"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """A sessions file: the default session's name and all sessions."""
 
     document: Document
@@ -152,10 +150,10 @@ def _variable(document: Document, keys: KeyPath, value: Any) -> str:
 
 def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> UsageError:
     """Turn msgspec's message into ours: its path, the line, the value and the nearest key."""
-    place = _PLACE.search(message)
-    what = _PLACE.sub("", message).replace("`", "")
+    place = re.search(_PLACE, message)
+    what = re.sub(_PLACE, "", message).replace("`", "")
     inner = _key_path(place[1] if place else "", entry)
-    unknown = _UNKNOWN.search(_PLACE.sub("", message))
+    unknown = re.search(_UNKNOWN, re.sub(_PLACE, "", message))
     if unknown:
         return document.error(
             (*keys, *inner, unknown[1]), f"unknown key{_hint(unknown[1], _fields(inner))}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import signal
 
-_OUT_OF_MEMORY = re.compile(
+_OUT_OF_MEMORY = (
     r"CUDA out of memory|CUDA error: out of memory|torch\.(cuda\.)?OutOfMemoryError"
     r"|CUBLAS_STATUS_ALLOC_FAILED"
 )
 _TRACEBACK = "Traceback (most recent call last):"
 # The line that ends a traceback: the exception's name, perhaps with its module, and its text.
-_EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(: .*|$)")
+_EXCEPTION = r"^[A-Za-z_][\w.]*(: .*|$)"
 _CHARS = 200
 
 
@@ -21,7 +21,7 @@ def why(returncode: int, printed: str) -> str:
     ``printed`` must be this attempt's output alone: an earlier one may have failed otherwise.
     """
     how = _how(returncode)
-    if _OUT_OF_MEMORY.search(printed):
+    if re.search(_OUT_OF_MEMORY, printed):
         return f"CUDA out of memory ({how})"
     exception = _exception(printed)
     if exception:
@@ -45,4 +45,4 @@ def _exception(printed: str) -> str | None:
     _, mark, after = printed.rpartition(_TRACEBACK)
     if not mark:
         return None
-    return next((line for line in after.splitlines() if _EXCEPTION.match(line)), None)
+    return next((line for line in after.splitlines() if re.match(_EXCEPTION, line)), None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from tmuxevolve.spawn import Child
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A worker's window.
 
     ``spawn`` starts the trainer in the foreground, ``wait`` waits that many seconds for its end or

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from tmuxevolve.units import format_size
 
@@ -31,8 +32,7 @@ class Policy(Protocol):
     def ignore_processes(self) -> Sequence[str]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(msgspec.Struct, frozen=True):
     """A process on a GPU: memory in bytes, ``started`` in seconds since the epoch.
 
     Only the pid is known of a process that is not visible from here, such as a container's.
@@ -46,8 +46,7 @@ class GpuProcess:
     started: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(msgspec.Struct, frozen=True):
     """A GPU, or one MIG instance of it, by NVML's index; memory in bytes, utilisation in percent.
 
     ``memory_used`` is without the driver's own reserve where NVML tells them apart. ``error`` is
@@ -72,8 +71,7 @@ class Gpu:
         return str(self.index) if self.mig is None else f"{self.index}:{self.mig}"
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """All GPUs at one moment.
 
     ``problem`` says why there are none; ``broken`` that there is a driver which does not answer.
@@ -93,8 +91,7 @@ class Snapshot:
         return exact[0] if len(exact) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(msgspec.Struct, frozen=True):
     """Why a GPU is not free, and the setting that would let it be used all the same."""
 
     reason: str
@@ -150,7 +147,7 @@ def _without(gpu: Gpu, patterns: Sequence[str], own_pids: frozenset[int]) -> Gpu
     ignored = [p for p in gpu.processes if p.pid in own_pids or _matches(p, patterns)]
     used = max(0, gpu.memory_used - sum(process.memory or 0 for process in ignored))
     kept = tuple(process for process in gpu.processes if process not in ignored)
-    return replace(gpu, processes=kept, memory_used=used)
+    return msgspec.structs.replace(gpu, processes=kept, memory_used=used)
 
 
 def _matches(process: GpuProcess, patterns: Sequence[str]) -> bool:

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -72,8 +71,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 SILENT = Report(state=State.FAILED, reason="the worker ended without a word")
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True):
     """An order and the claim that goes with it."""
 
     order: Order

@@ -6,10 +6,10 @@ import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pynvml
 
 from tmuxevolve.gpus import Gpu, GpuProcess, Snapshot
@@ -71,15 +71,17 @@ def _device(index: int) -> Iterator[Gpu]:
     gpu = Gpu(index)
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        gpu = replace(gpu, uuid=str(pynvml.nvmlDeviceGetUUID(handle)))
-        gpu = replace(gpu, name=str(pynvml.nvmlDeviceGetName(handle)))
+        gpu = msgspec.structs.replace(gpu, uuid=str(pynvml.nvmlDeviceGetUUID(handle)))
+        gpu = msgspec.structs.replace(gpu, name=str(pynvml.nvmlDeviceGetName(handle)))
         if not _is_mig(handle):
             yield _details(gpu, handle)
             return
         instances = list(_instances(gpu, handle))
-        yield from instances or [replace(gpu, error="MIG is enabled, but it has no MIG instance")]
+        yield from instances or [
+            msgspec.structs.replace(gpu, error="MIG is enabled, but it has no MIG instance")
+        ]
     except pynvml.NVMLError as error:
-        yield replace(gpu, error=f"NVML: {_text(error)}")
+        yield msgspec.structs.replace(gpu, error=f"NVML: {_text(error)}")
 
 
 def _instances(gpu: Gpu, handle: Any) -> Iterator[Gpu]:
@@ -105,7 +107,7 @@ def _details(gpu: Gpu, handle: Any) -> Gpu:
         rates = (
             None if gpu.mig is not None else _or(None, pynvml.nvmlDeviceGetUtilizationRates, handle)
         )
-        return replace(
+        return msgspec.structs.replace(
             gpu,
             memory_total=int(memory.total),
             memory_used=int(memory.used),
@@ -115,7 +117,7 @@ def _details(gpu: Gpu, handle: Any) -> Gpu:
             processes=tuple(_processes(handle)),
         )
     except pynvml.NVMLError as error:
-        return replace(gpu, error=f"NVML: {_text(error)}")
+        return msgspec.structs.replace(gpu, error=f"NVML: {_text(error)}")
 
 
 def _memory(handle: Any) -> Any:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from signal import Signals
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from tmuxevolve.census import (
     MARK,
@@ -37,8 +38,7 @@ _TERMINATE_TIMEOUT = 5.0
 _KILL_TIMEOUT = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """What it took: the last signal that was needed, how many processes, and who is left."""
 
     signal: Signals | None

@@ -28,7 +28,7 @@ _COLOURS = {
 
 
 # tqdm's bar, in blocks or in ASCII.
-_BAR = re.compile(r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|")
+_BAR = r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|"
 _BAR_CELLS = 10
 
 
@@ -224,7 +224,7 @@ def _squeeze(progress: str) -> str:
         cells = bar[1]
         return f"|{cells[:: max(1, len(cells) // _BAR_CELLS)][:_BAR_CELLS]}|"
 
-    return re.sub(r" {3,}", "  ", _BAR.sub(shorter, progress))
+    return re.sub(r" {3,}", "  ", re.sub(_BAR, shorter, progress))
 
 
 def _gpu_row(status: GpuStatus) -> Sequence[str]:

@@ -7,15 +7,16 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tmuxevolve import commandline
 from tmuxevolve.config import Session, SessionEntry
 from tmuxevolve.yamlfile import Document, KeyPath
 
 PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _SMALLEST = 16 << 20
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
@@ -27,8 +28,7 @@ def session(
     return _Resolver(document, name, entry, environ).resolve()
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolver:
+class _Resolver(msgspec.Struct, frozen=True):
     document: Document
     name: str
     entry: SessionEntry
@@ -58,7 +58,7 @@ class _Resolver:
 
     def _env(self, name: str, value: str) -> str:
         keys = self._keys("env", name)
-        if not _ENV_NAME.fullmatch(name):
+        if not re.fullmatch(_ENV_NAME, name):
             raise self.document.error(keys, f"{name!r} cannot be a variable's name")
         if name in _OURS:
             raise self.document.error(keys, "tmuxevolve sets it for each window: see gpus.use")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from tmuxevolve.gpus import Gpu
 
@@ -12,8 +13,7 @@ _STRIDE = 100
 _MIG_INSTANCES = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """Place number ``share`` on a device; ``gpu`` is None for CPU slot ``number``."""
 
     number: int

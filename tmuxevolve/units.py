@@ -7,8 +7,8 @@ import re
 
 # Twenty digits are more than any value here has, and few enough for int() and float().
 _NUMBER = r"([0-9]{1,20}(?:\.[0-9]{1,20})?)"
-_SIZE = re.compile(rf"{_NUMBER}\s*(?:([kmgt])(i?b?)|b)?", re.IGNORECASE)
-_DURATION = re.compile(rf"{_NUMBER}(ms|s|m|h|d)", re.IGNORECASE)
+_SIZE = rf"(?i){_NUMBER}\s*(?:([kmgt])(i?b?)|b)?"
+_DURATION = rf"{_NUMBER}(ms|s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LARGEST = 2**63 - 1
 # time.sleep() and its like raise OverflowError for what they cannot count in nanoseconds.
@@ -81,7 +81,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _parse_bytes(value: object) -> int | None:
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(_SIZE, value.strip()) if isinstance(value, str) else None
     if not match:
         return None
     number, prefix, suffix = match.groups()
@@ -96,7 +96,7 @@ def _parse_seconds(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
     if re.fullmatch(_NUMBER, text):
         return float(text)
-    if not re.fullmatch(f"(?:{_DURATION.pattern})+", text, re.IGNORECASE):
+    if not re.fullmatch(f"(?:{_DURATION})+", text, re.IGNORECASE):
         return math.nan
-    parts = _DURATION.findall(text)
+    parts = re.findall(_DURATION, text, re.IGNORECASE)
     return sum(float(number) * _SECONDS[unit.lower()] for number, unit in parts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from tmuxevolve.errors import UsageError
 
@@ -26,8 +27,7 @@ _TAG = "tag:yaml.org,2002:"
 KeyPath = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """A YAML file's data; ``lines`` and ``texts`` hold line and raw text by key path."""
 
     path: Path

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -50,8 +49,7 @@ class Guard(Protocol):
         """Remove what was made for the worker."""
 
 
-@dataclass(slots=True)
-class Unlimited:
+class Unlimited(msgspec.Struct):
     """No limit."""
 
     interval: float = 3600.0

@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Mapping
 
 from tmuxevolve.multiplexer import Ending
-from tmuxevolve.multiplexer.tmux import ENDING, encode, literal
+from tmuxevolve.multiplexer.client import literal
+from tmuxevolve.multiplexer.tmux import ENDING, encode
 from tmuxevolve.terminal import NOTICE
 
 _TIMEOUT = 10

@@ -1,4 +1,4 @@
-"""Windows in tmux, through libtmux. Nothing else in the program knows tmux."""
+"""Windows in tmux. Nothing else in the program knows tmux."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from tmuxevolve.errors import MissingError, TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import Attach, Ending, Facts, Opening, Window
+from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.multiplexer import Attach, Ending, Facts, Opening, Window, client
+from tmuxevolve.multiplexer.client import Command, Group
 from tmuxevolve.terminal import NOTICE
 
-MINIMUM = "3.2a"
-_INSTALL = "install it, e.g. apt install tmux"
 _FACTS = "@tmuxevolve"
 ENDING = "@tmuxevolve_ending"
 _SESSION = "@tmuxevolve_session"
@@ -26,22 +25,18 @@ _FIELDS = (
     " s#{pane_dead_status} s#{pane_dead_signal}"
     f" #{{{_FACTS}}} #{{?{ENDING},#{{{ENDING}}},-}} #{{window_name}}"
 )
-# A client hands its whole command line to the server in one message of at most 16 KiB.
-_MESSAGE_BYTES = 12_000
 _FACTS_BYTES = 6_000
 # Without a client nothing else says how wide a progress bar may be.
 _SIZE = (200, 50)
 # move-window refuses to move a window onto itself, so the first one goes by way of a far index.
 _FAR_INDEX = 99_999
 _SERVER_EXIT_TIMEOUT, _SERVER_EXIT_POLL = 5.0, 0.02
-_NO_SERVER = re.compile(
+_NO_SERVER = (
     r"no server running|error connecting to .*(No such file|refused)|server exited|lost server"
 )
-_TAKEN = re.compile(r"index \d+ in use|index in use|duplicate session")
-_GONE = re.compile(r"can't find (window|pane|session)|no current (target|session|client)")
+_TAKEN = r"index \d+ in use|index in use|duplicate session"
+_GONE = r"can't find (window|pane|session)|no current (target|session|client)"
 
-Command = tuple[str, ...]
-Group = Sequence[Command]
 T = TypeVar("T")
 
 
@@ -59,17 +54,7 @@ class Tmux:
 
     def check(self) -> None:
         """Raise MissingError when tmux is missing or older than 3.2a."""
-        from libtmux import common, exc
-
-        try:
-            if common.has_gte_version(MINIMUM):
-                return
-            found = common.get_version()
-        except exc.TmuxCommandNotFound:
-            raise MissingError(f"tmux is not on the PATH: {_INSTALL}") from None
-        except exc.LibTmuxException as error:
-            raise MissingError(f"tmux -V failed: {error}") from None
-        raise MissingError(f"tmux {found} is too old: {MINIMUM} or newer is needed; {_INSTALL}")
+        client.check()
 
     def windows(self) -> tuple[Window, ...]:
         """Return every window of ours on this server."""
@@ -147,19 +132,19 @@ class Tmux:
     def _output(self, command: Command) -> list[str]:
         return self._run([[command]], expected=_GONE)[0] or []
 
-    def _run(self, groups: Sequence[Group], *, expected: re.Pattern[str]) -> list[list[str] | None]:
+    def _run(self, groups: Sequence[Group], *, expected: str) -> list[list[str] | None]:
         """Run groups of commands; return each one's output, or None where the server refused it."""
         outputs: list[list[str] | None] = []
-        for message in _messages(groups):
+        for message in client.messages(groups):
             rest = message
             while rest:
                 done, error = self._send(rest)
                 outputs += done
                 rest = rest[len(done) :]
-                if _NO_SERVER.search(error):
+                if re.search(_NO_SERVER, error):
                     outputs += [None] * len(rest)
                     break
-                if rest and not expected.search(error):
+                if rest and not re.search(expected, error):
                     raise TmuxEvolveError(f"tmux: {error or 'stopped answering'}")
                 # tmux drops the rest of a message after an error: send what follows again.
                 outputs += [None] * len(rest[:1])
@@ -168,19 +153,14 @@ class Tmux:
 
     def _send(self, groups: Sequence[Group]) -> tuple[list[list[str] | None], str]:
         """Send one message; return the outputs of the groups that were done, and the error."""
-        import libtmux
-        from libtmux import exc
-
         end = os.urandom(8).hex()
         chain = [c for group in groups for c in (*group, ("display-message", "-p", end))]
-        words = [word for command in chain for word in (*map(literal, command), ";")]
-        try:
-            # -u: names come back as they are whatever the caller's locale.
-            reply = libtmux.Server(socket_name=self.socket_name).cmd("-u", *words[:-1])
-        except exc.TmuxCommandNotFound:
-            raise MissingError(f"tmux is not on the PATH: {_INSTALL}") from None
-        *done, _ = _split(reply.stdout, end)
-        return list(done), " ".join(reply.stderr)
+        words = [word for command in chain for word in (*map(client.literal, command), ";")]
+        # -u: names come back as they are whatever the caller's locale.
+        socket = ("-L", self.socket_name) if self.socket_name else ()
+        reply = client.run(*socket, "-u", *words[:-1])
+        *done, _ = client.split(reply.stdout.split("\n"), end)
+        return list(done), " ".join(reply.stderr.split("\n")).strip()
 
 
 def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None = None) -> Group:
@@ -235,39 +215,10 @@ def _new_session(session: str, opening: Opening, process: Command, size: tuple[i
     ]
 
 
-def _messages(groups: Sequence[Group]) -> Iterator[list[Group]]:
-    message: list[Group] = []
-    size = 0
-    for group in groups:
-        bytes_ = sum(len(os.fsencode(word)) + 1 for command in group for word in command) + 64
-        if message and size + bytes_ > _MESSAGE_BYTES:
-            yield message
-            message, size = [], 0
-        message.append(group)
-        size += bytes_
-    if message:
-        yield message
-
-
 def _last_line(screen: Sequence[str]) -> str:
     ours = (NOTICE, "Pane is dead")
     lines = (line.strip() for line in reversed(screen))
     return next((line for line in lines if line and not line.startswith(ours)), "")
-
-
-def _split(lines: Iterable[str], end: str) -> list[list[str]]:
-    parts: list[list[str]] = [[]]
-    for line in lines:
-        if line == end:
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    return parts
-
-
-def literal(word: str) -> str:
-    """Keep a word that ends in a semicolon from ending the command."""
-    return f"{word[:-1]}\\;" if word.endswith(";") else word
 
 
 def _unformatted(text: str) -> str:

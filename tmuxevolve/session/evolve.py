@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -20,8 +19,7 @@ from tmuxevolve.study.survey import Survey, survey
 from tmuxevolve.trainers import Trainer, Training
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """What every window runs.
 
     In cooperative mode ``argv`` is that of a first generation, ``evolution`` is what the workers

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+import msgspec
 
 from tmuxevolve import memory
 from tmuxevolve.config import Session
@@ -31,4 +32,6 @@ def within(chosen: Plan, wanted: int) -> Plan:
     reason = f"{format_size(left)} of RAM left, {format_size(wanted)} wanted for each worker"
     without = [place.slot.label for place in chosen.places[serves:]]
     refused = [Refusal(slot, reason, "a smaller min_free_memory") for slot in without]
-    return replace(chosen, places=chosen.places[:serves], refused=(*chosen.refused, *refused))
+    return msgspec.structs.replace(
+        chosen, places=chosen.places[:serves], refused=(*chosen.refused, *refused)
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import Session
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from tmuxevolve.counter import Direct
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(msgspec.Struct, frozen=True):
     """What the orders of one ``start`` have in common.
 
     ``stagger`` is in seconds; until ``found_until``, on the monotonic clock, the GPUs need not be

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from tmuxevolve import claims, gpus, processes, slots
 from tmuxevolve.claims import Holder
@@ -14,8 +15,7 @@ from tmuxevolve.multiplexer import Window
 from tmuxevolve.slots import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True):
     """One look at the machine: its GPUs, the claims on them, and the windows of all sessions."""
 
     snapshot: Snapshot | None
@@ -23,8 +23,7 @@ class Machine:
     windows: Sequence[Window]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A slot that gets no worker, why, and the setting that would change that."""
 
     slot: str
@@ -32,16 +31,14 @@ class Refusal:
     override: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A slot for a new worker, and the window of an ended one whose place it takes."""
 
     slot: Slot
     replaces: Window | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Where to start workers, what runs already, and what stays empty."""
 
     places: tuple[Place, ...]
@@ -105,7 +102,9 @@ def at_most(chosen: Plan, workers: int | None) -> Plan:
         return chosen
     left = "1 generation is" if workers == 1 else f"{workers} generations are"
     notes = (f"{left} left of the budget that nobody works on",) if workers else ()
-    return replace(chosen, places=chosen.places[:workers], notes=(*chosen.notes, *notes))
+    return msgspec.structs.replace(
+        chosen, places=chosen.places[:workers], notes=(*chosen.notes, *notes)
+    )
 
 
 def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:

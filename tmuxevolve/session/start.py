@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -77,8 +76,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(msgspec.Struct, frozen=True):
     """A session, what its windows will run, and where."""
 
     session: Session

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -164,8 +163,7 @@ def _session(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Results:
+class _Results(msgspec.Struct, frozen=True):
     """What a results directory says, in either mode."""
 
     finished: int | None = None
@@ -175,8 +173,8 @@ class _Results:
     waiting: int = 0
     failed: int = 0
     skipped: int = 0
-    at_work: Mapping[str, int] = field(default_factory=dict)
-    failures: Mapping[str, Failed] = field(default_factory=dict)
+    at_work: Mapping[str, int] = msgspec.field(default_factory=dict)
+    failures: Mapping[str, Failed] = msgspec.field(default_factory=dict)
 
 
 def _results(facts: Facts) -> _Results:

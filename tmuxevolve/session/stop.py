@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from signal import Signals
 
 import msgspec
@@ -39,8 +38,7 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
         return ExitStatus.FAILURE if self.left else ExitStatus.OK
 
 
-@dataclass(frozen=True, slots=True)
-class StopOverride:
+class StopOverride(msgspec.Struct, frozen=True):
     """What the command line says in place of the session's ``stop``: seconds, or kill at once."""
 
     grace: float | None = None

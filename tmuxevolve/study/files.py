@@ -7,16 +7,16 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 # A link in place of one of the files would lead what is written to somewhere else.
 APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(msgspec.Struct, frozen=True):
     """The file names of one study, all below ``results``."""
 
     results: Path
@@ -114,7 +114,7 @@ def yaml_lines(hyp: Mapping[str, float]) -> str:
 
 
 def _yaml_name(name: str) -> str:
-    if _PLAIN.fullmatch(name) and name.lower() not in _WORDS:
+    if re.fullmatch(_PLAIN, name) and name.lower() not in _WORDS:
         return name
     import json
 

@@ -10,9 +10,10 @@ import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import files, rows
@@ -21,8 +22,7 @@ from tmuxevolve.study.rows import WIDTH, YOLOV5, Layout
 _LONGEST_HEADER = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """One training: its number from 0, its metrics in the layout's order, its hyps."""
 
     number: int
@@ -46,8 +46,7 @@ class Generation:
         return rows.is_finite(self.metrics, self.layout)
 
 
-@dataclass(frozen=True)
-class History:
+class History(msgspec.Struct, frozen=True, dict=True):
     """The generations in file order; ``problem`` names what was left out, in one line."""
 
     generations: tuple[Generation, ...] = ()

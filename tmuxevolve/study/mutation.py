@@ -7,9 +7,10 @@ the five best generations, and most of its hyps are multiplied by a random facto
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
+
+import msgspec
 
 from tmuxevolve.study.history import Generation
 
@@ -27,8 +28,7 @@ _LEAST_WEIGHT = 1e-6
 _ATTEMPTS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """How far a hyp may go; a gain of zero keeps it out of mutation.
 
     ``digits`` are the decimals that it is rounded to.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 METRICS = (
     "metrics/precision",
@@ -28,8 +29,7 @@ _CELL = WIDTH + 1
 _DIGITS = 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """A study's metric columns, and the weights with which they make up the fitness.
 
     ``direction`` says whether more fitness is better, in Optuna's words.

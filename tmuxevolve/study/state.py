@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from tmuxevolve.study import rows
 from tmuxevolve.study.files import Files
@@ -18,8 +19,7 @@ from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(msgspec.Struct, frozen=True):
     """A reserved generation; ``worker`` is None when it was given back."""
 
     number: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -41,8 +40,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True):
     """A generation that this worker is to train; ``failures`` of it came before."""
 
     number: int
@@ -50,8 +48,7 @@ class Reservation:
     failures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What a training gave: its metrics in the layout's order, and its times since the epoch."""
 
     metrics: Sequence[float]
@@ -59,8 +56,7 @@ class Result:
     ended: float
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True):
     """How far a study is after a tell; ``message`` says what was odd about its files."""
 
     finished: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from tmuxevolve.study import definition
 from tmuxevolve.study.files import Files
@@ -15,8 +16,7 @@ from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True):
     """How far a study is.
 
     ``at_work`` maps a living worker to the number of its generation; ``waiting`` generations were

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +14,14 @@ from tmuxevolve.study.history import History
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import YOLOV5, Layout
 
+NAMES = ("yolov5", "ultralytics", "command")
+"""The kinds, in the order in which they are asked whether a command is theirs."""
+
 GENERATIONS = 300
 """The budget where nobody says one: what YOLOv5's ``--evolve`` means without a number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(msgspec.Struct, frozen=True):
     """A trainer's own evolution: the argv to run in each window, and what to tell the user.
 
     ``columns`` are those of the evolve.csv that it writes, none when they are not known.
@@ -48,8 +49,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+class Training(msgspec.Struct, frozen=True):
     """One attempt at a generation: ``folder`` is its own, and holds ``hyp_file``; paths absolute.
 
     ``seed`` is different for every generation of a study, and the same when one is repeated.
@@ -115,11 +115,20 @@ class Trainer(Protocol):
 
 def find(name: str | None, command: Sequence[str]) -> Trainer:
     """Return the trainer of this name, or the one that recognises the command."""
-    from tmuxevolve.trainers.command import Command
-    from tmuxevolve.trainers.ultralytics import Ultralytics
-    from tmuxevolve.trainers.yolov5 import YoloV5
-
-    trainers: tuple[Trainer, ...] = (YoloV5(), Ultralytics(), Command())
     if name:
-        return next(trainer for trainer in trainers if trainer.name == name)
-    return next(trainer for trainer in trainers if trainer.detects(command))
+        return _load(name)
+    return next(trainer for trainer in map(_load, NAMES) if trainer.detects(command))
+
+
+def _load(name: str) -> Trainer:
+    if name == "yolov5":
+        from tmuxevolve.trainers.yolov5 import YoloV5
+
+        return YoloV5()
+    if name == "ultralytics":
+        from tmuxevolve.trainers.ultralytics import Ultralytics
+
+        return Ultralytics()
+    from tmuxevolve.trainers.command import Command
+
+    return Command()

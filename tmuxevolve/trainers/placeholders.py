@@ -14,14 +14,12 @@ from collections.abc import Mapping, Sequence
 from tmuxevolve.trainers import Training
 
 _NAME = r"hyp(?:\.(?P<{0}>[^{{}}]+))?|generation|output|seed"
-_PLACEHOLDER = re.compile(
-    r"\{\{(?:" + _NAME.format("_1") + r")\}\}|\{(?:" + _NAME.format("hyp") + r")\}"
-)
+_PLACEHOLDER = r"\{\{(?:" + _NAME.format("_1") + r")\}\}|\{(?:" + _NAME.format("hyp") + r")\}"
 
 
 def used(words: Sequence[str]) -> tuple[str, ...]:
     """Return the placeholders in these words, without their braces, each once."""
-    found = (match for word in words for match in _PLACEHOLDER.finditer(word))
+    found = (match for word in words for match in re.finditer(_PLACEHOLDER, word))
     return tuple(dict.fromkeys(m.group()[1:-1] for m in found if not _is_escaped(m)))
 
 
@@ -43,7 +41,7 @@ def _fill(word: str, values: Mapping[str, str], hyp: Mapping[str, float]) -> str
         name = match["hyp"]
         return f"{hyp[name]:.5g}" if name else values[match.group()[1:-1]]
 
-    return _PLACEHOLDER.sub(value, word)
+    return re.sub(_PLACEHOLDER, value, word)
 
 
 def _is_escaped(match: re.Match[str]) -> bool:

@@ -20,14 +20,14 @@ _TASKS = ("detect", "segment", "classify", "pose", "obb")
 _OTHER_TASKS = ("semantic", "depth")
 _MODES = ("train", "val", "predict", "export", "track", "benchmark")
 # The model decides what the task is, whatever the command says, and a model's name says it too.
-_MODEL = re.compile(r"yolo.*-(seg|cls|pose|obb|sem|depth)\b.*")
+_MODEL = r"yolo.*-(seg|cls|pose|obb|sem|depth)\b.*"
 _OF_MODEL = {"seg": "segment", "cls": "classify", "sem": "semantic"}
 # Bare words that mean name=True, of those that are of interest here.
 _FLAGS = ("resume", "exist_ok", "plots", "save", "val")
 # What sets the results, and is written anew for every generation.
 _PLACE = ("project", "name", "exist_ok", "resume")
 _NO = ("", "none", "false", "0")
-_RELEASE = re.compile(r"ultralytics-(\d+)\.(\d+)\.(\d+)\b.*")
+_RELEASE = r"ultralytics-(\d+)\.(\d+)\.(\d+)\b.*"
 
 
 class UltralyticsCommand:
@@ -67,7 +67,7 @@ class UltralyticsCommand:
     @property
     def task(self) -> str:
         """Return the task: the model's name says it, or else the command; the default is detect."""
-        model = _MODEL.fullmatch(Path(self._setting("model")).stem.lower())
+        model = re.fullmatch(_MODEL, Path(self._setting("model")).stem.lower())
         by_model = _OF_MODEL.get(model[1], model[1]) if model else None
         bare = next((w for w in self.arguments if w in (*_TASKS, *_OTHER_TASKS)), None)
         task = by_model or bare or self._setting("task") or "detect"
@@ -123,7 +123,7 @@ class UltralyticsCommand:
         executable = self._executable()
         folders = set(_prefixes(executable)) if executable else set()
         places = (f.glob("lib*/python3*/*-packages/ultralytics-*.dist-info") for f in folders)
-        found = (_RELEASE.fullmatch(path.name) for place in places for path in place)
+        found = (re.fullmatch(_RELEASE, path.name) for place in places for path in place)
         return max((tuple(map(int, match.groups())) for match in found if match), default=None)
 
     def _executable(self) -> Path | None:

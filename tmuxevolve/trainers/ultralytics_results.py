@@ -27,8 +27,8 @@ _LOSSES = {
     "segment": ("box", "seg", "cls"),
     "pose": ("box", "pose", "cls"),
 }
-_EPOCHS = re.compile(r"^epochs: (\d+)$", re.MULTILINE)
-_TIMED = re.compile(r"^time: (?!null$)", re.MULTILINE)
+_EPOCHS = r"(?m)^epochs: (\d+)$"
+_TIMED = r"(?m)^time: (?!null$)"
 
 
 def layout(task: str, release: tuple[int, ...] | None = None) -> Layout:
@@ -83,8 +83,8 @@ def at_the_end(folder: Path, layout: Layout) -> tuple[float, ...] | None:
     try:
         arguments = (folder / "args.yaml").read_text(encoding="utf-8", errors="replace")
         whole = (folder / RESULTS).read_bytes().endswith(b"\n")
-        epochs = _EPOCHS.search(arguments)
-        if not (whole and epochs) or _TIMED.search(arguments):
+        epochs = re.search(_EPOCHS, arguments)
+        if not (whole and epochs) or re.search(_TIMED, arguments):
             return None
         return best(folder, layout) if len(_rows(folder)) == int(epochs[1]) else None
     except (OSError, NoResultError):

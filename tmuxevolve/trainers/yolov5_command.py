@@ -22,7 +22,7 @@ MODULE = "yolov5.train"
 _GENETIC = "--evolve_population"
 # The names of train.py's own default, newest first.
 _DEFAULT_HYPS = ("hyp.scratch-low.yaml", "hyp.scratch.yaml")
-_PYTHON = re.compile(r"python[0-9.]*")
+_PYTHON = r"python[0-9.]*"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -139,7 +139,7 @@ class YoloCommand:
 
     def _follows_python(self, at: int) -> bool:
         for word in reversed(self.words[:at]):
-            if _PYTHON.fullmatch(Path(word).name):
+            if re.fullmatch(_PYTHON, Path(word).name):
                 return True
             if not word.startswith("-") or word in {"-m", "-c"}:
                 return False

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
+
+import msgspec
 
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import Layout
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(msgspec.Struct, frozen=True):
     """New hyps; ``notes`` are what the sampler wants back with them later, as plain JSON values."""
 
     hyp: Mapping[str, float]
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True):
     """A generation that is being trained, or waits to be."""
 
     number: int
     hyp: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What a sampler sees of its study.
 
     ``parents`` are the best generations, best first. ``finished`` are all of them in the order in
@@ -43,7 +41,7 @@ class View:
     parents: Sequence[Generation]
     finished: Sequence[Generation] = ()
     pending: Sequence[Pending] = ()
-    notes: Mapping[bytes, Mapping[str, Any]] = field(default_factory=dict)
+    notes: Mapping[bytes, Mapping[str, Any]] = msgspec.field(default_factory=dict)
 
 
 class Sampler(Protocol):

@@ -1,0 +1,174 @@
+"""start, status, stop and the rest of the command line, beside what people would use instead.
+
+    python benchmarks/windows.py [--runs N] [start|stop|look|all]
+
+Windows are stub GPUs. A start counts until every trainer has said that it runs, by a byte into a
+FIFO. The floor does the least that could do the job: a bare Python that looks at the GPUs with
+NVML, then one tmux command with all windows chained. Every way begins without a tmux server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from machine import PEERS, Box, Contestant, hyperfine, machine, table
+
+FLOOR, OURS = "floor", "tmuxevolve"
+WINDOWS = (8,)
+SNAPSHOT = """
+import pynvml as n
+n.nvmlInit()
+for i in range(n.nvmlDeviceGetCount()):
+    h = n.nvmlDeviceGetHandleByIndex(i)
+    n.nvmlDeviceGetUUID(h), n.nvmlDeviceGetMemoryInfo(h)
+    n.nvmlDeviceGetComputeRunningProcesses(h)
+"""
+LIBTMUX = """
+import libtmux, sys
+count, trainer = int(sys.argv[1]), sys.argv[2]
+session = libtmux.Server().new_session("bench", window_command="sleep 1000")
+for i in range(count):
+    session.new_window(f"gpu{i}", attach=False, window_shell=trainer,
+                       environment={"CUDA_VISIBLE_DEVICES": str(i)})
+"""
+# A server that is about to end still takes connections.
+_CLEAN = (
+    "tmux kill-server",
+    "while tmux list-sessions; do sleep 0.01; done",
+    "rm -f fifo",
+    "mkfifo fifo",
+)
+# What a trainer is here: a shell that becomes sleep, or a Python that has imported nothing.
+TRAINERS = {
+    "sleep": "#!/bin/sh\nprintf . > fifo\nexec sleep 1000\n",
+    "Python": f"#!{sys.executable} -I\nimport time\n"
+    "open('fifo', 'w').write('.')\ntime.sleep(1000)\n",
+}
+
+
+class Ways:
+    """The ways to open so many windows, as scripts in the box's folder."""
+
+    def __init__(self, box: Box, count: int, trainer: str) -> None:
+        self._box = box
+        self._count = count
+        self._trainer = box.root / "trainer"
+        self._trainer.write_text(TRAINERS[trainer])
+        self._trainer.chmod(0o755)
+        lines = [self._cli("stop", "-s", "bench"), *_CLEAN]
+        self._clean = self._script("clean", "\n".join(f"{line} >>cleaning 2>&1" for line in lines))
+
+    def contestants(self) -> Iterator[Contestant]:
+        """Yield the floor, ours and the peers."""
+        yield self._way(FLOOR, f"{_words(sys.executable, '-c', SNAPSHOT)}\n{self._chained()}")
+        yield self._way("tmux, all windows chained", self._chained())
+        yield self._way("tmux in a shell loop", self._loop())
+        script = _words(str(PEERS / "python"), "-c", LIBTMUX, str(self._count), str(self._trainer))
+        yield self._way("libtmux, a call per window", script)
+        yield self._way("tmuxp load -d", _words(str(PEERS / "tmuxp"), "load", "-d", self._tmuxp()))
+        yield self._way(OURS, self._cli("start", "-f", "sessions.yaml"))
+
+    def _chained(self) -> str:
+        words = ["tmux"]
+        for i in range(self._count):
+            words += ["new-session", "-s", "bench"] if not i else [";", "new-window"]
+            words += ["-d", "-n", f"gpu{i}", "-e", f"CUDA_VISIBLE_DEVICES={i}", str(self._trainer)]
+        return _words(*words)
+
+    def _loop(self) -> str:
+        lines = ["tmux new-session -d -s bench sleep 1000"]
+        lines += [
+            f"tmux new-window -d -t bench -n gpu{i} -e CUDA_VISIBLE_DEVICES={i} {self._trainer}"
+            for i in range(self._count)
+        ]
+        return "\n".join(lines)
+
+    def _tmuxp(self) -> str:
+        path = self._box.root / "tmuxp.json"
+        windows = [
+            {
+                "window_name": f"gpu{i}",
+                "window_shell": str(self._trainer),
+                "environment": {"CUDA_VISIBLE_DEVICES": str(i)},
+                "panes": [None],
+            }
+            for i in range(self._count)
+        ]
+        path.write_text(json.dumps({"session_name": "bench", "windows": windows}))
+        return str(path)
+
+    def _cli(self, *words: str) -> str:
+        return _words(str(Path(sys.executable).with_name("tmuxevolve")), *words)
+
+    def _way(self, name: str, body: str) -> Contestant:
+        script = self._script(
+            name, f"set -e\n{body} >/dev/null\nhead -c {self._count} <>fifo >/dev/null"
+        )
+        return Contestant(name, ("sh", script), ("sh", self._clean))
+
+    def _script(self, name: str, body: str) -> str:
+        path = self._box.root / f"{name}.sh"
+        path.write_text(body + "\n")
+        return str(path)
+
+
+def _words(*words: str) -> str:
+    return shlex.join(words)
+
+
+def start(runs: int) -> None:
+    """Print the tables of starts."""
+    for count in WINDOWS:
+        for trainer in TRAINERS:
+            with machine(count) as (box, env):
+                box.session("bench", command=[str(box.root / "trainer")], gpus={"use": "free"})
+                timings = hyperfine([*Ways(box, count, trainer).contestants()], env, box.root, runs)
+            print(f"\n**{count} windows, the trainer is a `{trainer}`**\n")
+            print(table(timings, FLOOR))
+
+
+def look(runs: int) -> None:
+    """Print what looking costs: help, version, status, completion."""
+    ours = str(Path(sys.executable).with_name("tmuxevolve"))
+    with machine(8) as (box, env):
+        box.session("bench", command=["sleep", "1000"], gpus={"use": "free"})
+        box.cli("start", env=env)
+        completing = {"_TMUXEVOLVE_COMPLETE": "bash_complete", "COMP_WORDS": "tmuxevolve attach "}
+        contestants = [
+            Contestant("python -c pass", (sys.executable, "-c", "pass")),
+            Contestant("import click", (sys.executable, "-c", "import click")),
+            Contestant("import libtmux", (sys.executable, "-c", "import libtmux")),
+            *(Contestant(f"tmuxevolve {w}", (ours, w)) for w in ("--help", "--version", "status")),
+            Contestant("completion of `attach `", ("env", *_pairs(completing), ours)),
+        ]
+        timings = hyperfine(contestants, env, box.root, runs)
+    print("\n**8 windows run**\n")
+    print(table(timings, "python -c pass"))
+
+
+def _pairs(variables: Mapping[str, str]) -> Iterator[str]:
+    yield from (f"{name}={value}" for name, value in variables.items())
+    yield "COMP_CWORD=2"
+
+
+PARTS: Mapping[str, Callable[[int], None]] = {"start": start, "look": look}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", default="all", choices=[*PARTS, "all"])
+    parser.add_argument("--runs", type=int, default=10)
+    options = parser.parse_args(argv)
+    for name, part in PARTS.items():
+        if options.part in {name, "all"}:
+            part(options.runs)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
