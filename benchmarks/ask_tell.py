@@ -28,11 +28,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import msgspec
 import study_worker
+from msgspec import Raw
 
 from tmuxevolve.study import rows, samplers
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import myself
-from tmuxevolve.study.journal import Asked, Told
+from tmuxevolve.study.journal import Asked, Told, text_of
 from tmuxevolve.study.mutation import META, constrain
 from tmuxevolve.study.study import Study
 
@@ -121,7 +122,7 @@ def write_ours(folder: Path, count: int, *, journal: bool) -> None:
     when = 1.7e9
     with files.journal.open("wb") as events:
         for number, hyp in enumerate(hyps(count)):
-            asked = Asked(number=number, hyp=hyp, worker="0f3a-1", at=when)
+            asked = Asked(number=number, hyp=Raw(text_of(hyp)), worker="0f3a-1", at=when)
             told = Told(number=number, fitness=0.5, worker="0f3a-1", started=when, ended=when)
             events.write(msgspec.json.encode(asked) + b"\n" + msgspec.json.encode(told) + b"\n")
 

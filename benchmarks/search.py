@@ -260,7 +260,9 @@ def plot(found: Results, names: Sequence[str], ways: Sequence[str], budget: int,
         for way in ways:
             if not (runs := found.of(name, way, budget)):
                 continue
-            columns = [statistics.quantiles(c, n=4, method="inclusive") for c in zip(*runs)]
+            columns = [
+                statistics.quantiles(c, n=4, method="inclusive") for c in zip(*runs, strict=True)
+            ]
             low, middle, high = zip(*columns, strict=True)
             numbers = range(1, budget + 1)
             (line,) = axis.plot(numbers, middle, label=way, linewidth=1.6)

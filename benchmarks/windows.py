@@ -19,7 +19,7 @@ from pathlib import Path
 from machine import PEERS, Box, Contestant, hyperfine, machine, table
 
 FLOOR, OURS = "floor", "tmuxevolve"
-WINDOWS = (8,)
+WINDOWS = (8, 64)
 SNAPSHOT = """
 import pynvml as n
 n.nvmlInit()

@@ -18,7 +18,6 @@ ONLY = {
     "click": {"cli.py", "completion.py", "options.py"},
     "psutil": {"processes.py", "census.py", "nvml.py"},
     "optuna": {"study/samplers/optuna.py"},
-    "fasteners": {"study/lock.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},
 }
 

@@ -146,7 +146,7 @@ def test_failures_stop_the_window_and_status_names_them(
 def test_a_failed_generation_is_tried_again_with_the_same_hyps(box: Box, study: Any) -> None:
     results = study({"fail": "exit"}, cpu_slots=1, restart={"backoff": "2s", "attempts": 5})
     box.cli("start")
-    poll(lambda: "failed" in box.tmux("capture-pane", "-pt", "=demo:0"))
+    poll(lambda: "failed: " in box.tmux("capture-pane", "-pt", "=demo:0"))
     behave(box)
     over(box)
     assert generations(results)[0].hyp["lr"] == 0.01

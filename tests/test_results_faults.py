@@ -28,6 +28,9 @@ while hold.exists(): time.sleep(0.02)
 (pathlib.Path(output) / "r.json").write_text(json.dumps({"map": float(lr)}))
 """
 
+# They hold nothing.
+LOCKS = {"lock", "queue"}
+
 
 @pytest.fixture
 def small_disk(box: Box) -> Iterator[Path]:
@@ -152,8 +155,8 @@ def test_a_link_swapped_in_for_the_directory(box: Box, another: str) -> None:
     reason = box.status()["cpu0"]["reason"]
     expected = "another study has taken this one's place" if before else "is gone: run tmuxevolve"
     assert expected in reason
-    after = {p: p.read_bytes() for p in other.rglob("*") if p.is_file() and p.name != "lock"}
-    assert {p: d for p, d in before.items() if p.name != "lock"} == {
+    after = {p: p.read_bytes() for p in other.rglob("*") if p.is_file() and p.name not in LOCKS}
+    assert {p: d for p, d in before.items() if p.name not in LOCKS} == {
         p: d for p, d in after.items() if "generations" not in p.parts or p in before
     }
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import study_worker as instant
@@ -71,7 +72,7 @@ def table(results: Path) -> list[bytes]:
 
 
 def distinct(lines: list[bytes]) -> int:
-    return len({rows.key_of_line(line, len(YOLOV5.metrics)) for line in lines})
+    return len({line[len(YOLOV5.metrics) * (rows.WIDTH + 1) :] for line in lines})
 
 
 def test_the_base_is_trained_once_and_meanwhile_its_children(tmp_path: Path) -> None:
@@ -218,6 +219,50 @@ def test_an_evolve_csv_from_elsewhere_is_history(tmp_path: Path) -> None:
     assert len(found) == 5
     assert found[0].hyp == pytest.approx(instant.BASE)
     assert yaml.safe_load((results / "hyp_evolve.yaml").read_text()) == pytest.approx(better)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b'{"type":"back","worker":"\xff","number":0}\n', b'{"type":"ask","num\n', b"[]\n", b"\n"],
+)
+def test_garbage_in_the_journal_is_passed_over(tmp_path: Path, garbage: bytes) -> None:
+    one = joined(tmp_path / "r", "one")
+    first = asked(one)
+    with Files(tmp_path / "r").journal.open("ab") as journal:
+        journal.write(garbage)
+    assert asked(joined(tmp_path / "r", "two")).number == first.number + 1
+    told(one, first)
+    assert len(table(tmp_path / "r")) == 1
+
+
+def test_hyps_that_somebody_has_spoiled_are_given_to_nobody(tmp_path: Path) -> None:
+    asked(joined(tmp_path / "r", "one"))
+    journal = Files(tmp_path / "r").journal
+    text = journal.read_text().replace('"lr0":', '"lr9":').replace('"one"', '"somebody"')
+    journal.write_text(text)
+    assert asked(joined(tmp_path / "r", "two")).number == 1
+
+
+def test_a_tell_that_failed_half_way_is_made_whole_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row was there, and so the journal had the generation reserved for ever."""
+    one, two = joined(tmp_path / "r", "one", budget=2), joined(tmp_path / "r", "two")
+    first, _ = asked(one), asked(two)
+    with monkeypatch.context() as patch:
+        patch.setattr(one._state, "append", Mock(side_effect=OSError(28, "full")))
+        with pytest.raises(OSError, match="full"):
+            told(one, first)
+    told(one, first)
+    assert len(table(tmp_path / "r")) == 1
+    assert Files(tmp_path / "r").journal.read_text().count('"tell"') == 1
+
+
+def test_the_yaml_says_how_many_generations_there_were(tmp_path: Path) -> None:
+    one = joined(tmp_path / "r", "one", budget=5)
+    evolve(one, 5)
+    one.leave()
+    assert "Last generation: 4" in Files(tmp_path / "r").best.read_text()
 
 
 def test_other_hyps_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tmuxevolve.study import history, rows
+from tmuxevolve.study import tail as tail_module
 from tmuxevolve.study.rows import YOLOV5
 from tmuxevolve.study.table import Table
 from tmuxevolve.study.tail import Tail
@@ -58,14 +59,11 @@ def test_piece_by_piece_is_the_same_as_at_once(
     path = tmp_path_factory.mktemp("t") / "evolve.csv"
     data = rows.header(COLUMNS) + b"".join(pieces) + b"\n"
     table = Table(path, YOLOV5, NAMES, whole=whole)
-    keys = []
     for end in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
         path.write_bytes(data[:end])
-        again, new = table.refresh()
-        assert not again
-        keys += new
+        assert not table.refresh()
     found = history.read(path)
-    assert table.count == len(found.generations) == len(keys)
+    assert table.count == len(found.generations)
     for generation in found.generations:
         assert table.holds(rows.key(generation.hyp, NAMES))
     assert (table.best is None) == (found.best is None)
@@ -81,7 +79,7 @@ def test_real_yolov5s_file(tmp_path: Path) -> None:
     path = tmp_path / "evolve.csv"
     path.write_bytes(YOLOS)
     table = Table(path, YOLOV5, NAMES, whole=True)
-    assert table.refresh()[0] is False
+    assert table.refresh() is False
     assert table.count == 1
     assert table.best
     assert table.best.hyp == {"lr0": 0.01, "momentum": 0.937, "mosaic": 1.0}
@@ -98,22 +96,50 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(YOLOS + line([1.0] * len(COLUMNS)))
     other.replace(path)
-    again, keys = table.refresh()
-    assert again
-    assert table.count == len(keys) == 2
+    assert table.refresh()
+    assert table.count == 2
     path.unlink()
-    assert table.refresh()[0]
+    assert table.refresh()
     assert table.count == 0
 
 
-@given(st.lists(st.binary(max_size=30), max_size=10), st.lists(st.integers(0, 300), max_size=5))
+@given(
+    lines=st.lists(st.binary(max_size=30), max_size=10),
+    cuts=st.lists(st.integers(0, 300), max_size=5),
+    block=st.sampled_from([1, 7, 64, 1 << 18]),
+)
 def test_a_tail_gives_every_whole_line_once(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], cuts: list[int]
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], cuts: list[int], block: int
 ) -> None:
     path = tmp_path_factory.mktemp("t") / "f"
     data = b"\n".join(lines)
-    tail, found = Tail(path), []
-    for end in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
-        path.write_bytes(data[:end])
-        found += tail.new()[1]
-    assert found == data.split(b"\n")[:-1]
+    tail, found = Tail(path), b""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail_module, "_BLOCK", block)
+        for end in sorted({min(cut, len(data)) for cut in cuts} | {len(data)}):
+            path.write_bytes(data[:end])
+            for lines_ in tail.new()[1]:
+                assert lines_.endswith(b"\n")
+                found += lines_
+    assert found == data[: data.rfind(b"\n") + 1]
+
+
+def test_a_tail_that_is_not_read_to_its_end_goes_on_there(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tail_module, "_BLOCK", 4)
+        tail = Tail(path)
+        assert next(tail.new()[1]) == b"one\n"
+        assert b"".join(tail.new()[1]) == b"two\nthree\n"
+        assert [*tail.new()[1]] == []
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"one\n")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        Tail(path).new()
+        list(Tail(path).new()[1])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -37,6 +37,29 @@ def load(where: Files) -> Definition | None:
         raise UsageError(f"{where.definition}: cannot be read ({error}); move it away") from None
 
 
+class Watch:
+    """A study's definition, read again only when its file is another one."""
+
+    def __init__(self, where: Files) -> None:
+        """Name the file; nothing is read yet."""
+        self._where = where
+        self._read: tuple[int, int, int, int] | None = None
+        self._found: Definition | None = None
+
+    def now(self) -> Definition | None:
+        """Return what ``load`` would. Raises UsageError for a damaged file, and OSError."""
+        try:
+            status = self._where.definition.stat()
+        except FileNotFoundError:
+            self._read, self._found = None, None
+            return None
+        # It is always replaced as a whole, so another one has another inode.
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if identity != self._read:
+            self._found, self._read = load(self._where), identity
+        return self._found
+
+
 def agree(where: Files, wanted: Definition, *, budget: int | None) -> Definition:
     """Make this the study of the results directory, or continue the one that is there.
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -16,37 +17,42 @@ APPENDING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _PLAIN = r"[A-Za-z_][A-Za-z0-9_]*"
 
 
-class Files(msgspec.Struct, frozen=True):
+class Files(msgspec.Struct, frozen=True, dict=True):
     """The file names of one study, all below ``results``."""
 
     results: Path
 
-    @property
+    @cached_property
     def table(self) -> Path:
         """Return YOLOv5's evolve.csv: a row per finished generation."""
         return self.results / "evolve.csv"
 
-    @property
+    @cached_property
     def best(self) -> Path:
         """Return YOLOv5's hyp_evolve.yaml: the best generation's hyps."""
         return self.results / "hyp_evolve.yaml"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """Return the study's lock."""
         return self.results / "study" / "lock"
 
-    @property
+    @cached_property
+    def queue(self) -> Path:
+        """Return the lock of whoever has the study's lock next."""
+        return self.results / "study" / "queue"
+
+    @cached_property
     def definition(self) -> Path:
         """Return what the study is: its budget, its hyps, its columns."""
         return self.results / "study" / "study.json"
 
-    @property
+    @cached_property
     def journal(self) -> Path:
         """Return the record of asks, tells and failures."""
         return self.results / "study" / "journal.jsonl"
 
-    @property
+    @cached_property
     def workers(self) -> Path:
         """Return the folder with a file for each worker, whose time is its heartbeat."""
         return self.results / "study" / "workers"

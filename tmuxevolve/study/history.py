@@ -217,6 +217,8 @@ def _append(
 def _columns(path: Path, descriptor: int, names: Sequence[str]) -> tuple[Sequence[str], bytes]:
     """Return the columns in the file's order, and what its header lacks."""
     header = rows.header(names)
+    if os.pread(descriptor, len(header), 0) == header:
+        return names, b""
     first, end, _ = os.pread(descriptor, _LONGEST_HEADER, 0).partition(b"\n")
     if not end and header.startswith(first):
         return names, header[len(first) :]

@@ -1,18 +1,19 @@
-"""The study's lock: held for milliseconds, by one process on any machine.
+"""The study's lock: held for a millisecond, by one process on any machine.
 
-fasteners takes a POSIX record lock, which the kernel ends with the process, and which an NFS client
-passes on to the server. benchmarks/locks.py compares it with other libraries.
+A POSIX record lock, which the kernel ends with the process, and which an NFS client passes on to
+the server. Whoever waits sleeps in the kernel, in turn: libraries that look again and again leave
+the lock idle meanwhile, and some waiters without it for seconds (benchmarks/locks.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# How often to look while another has it, in seconds: it is held for one or two milliseconds.
-_DELAY = 0.001
-_LONGEST_DELAY = 0.01
+from tmuxevolve.study.files import APPENDING
 
 
 @contextmanager
@@ -22,16 +23,37 @@ def locked(path: Path) -> Iterator[None]:
     No other code of a process may open the lock's file: POSIX ends a record lock with the first of
     a process's descriptors that is closed.
     """
-    from threading import ThreadError
-
-    from fasteners.process_lock import InterProcessLock
-
-    lock = InterProcessLock(path)
-    try:
-        lock.acquire(delay=_DELAY, max_delay=_LONGEST_DELAY)
-    except ThreadError as error:
-        raise OSError(f"{path}: {error}") from None
+    descriptor = _taken(path)
     try:
         yield
     finally:
-        lock.release()
+        os.close(descriptor)
+
+
+@contextmanager
+def prepared(queue: Path, path: Path, prepare: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock, after what can be done without it: by one at a time, the next in the queue.
+
+    Whoever reads what the others have written while it waits has little left to read when its turn
+    comes, and the lock is held for less long. The queue protects nothing. Raises OSError.
+    """
+    waiting = _taken(queue)
+    try:
+        prepare()
+        descriptor = _taken(path)
+    finally:
+        os.close(waiting)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _taken(path: Path) -> int:
+    descriptor = os.open(path, APPENDING, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -45,7 +45,8 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def settle(self, value: float) -> float:
         """Return the nearest allowed value, rounded."""
-        return self.clamp(round(self.clamp(value), self.digits))
+        rounded = round(min(max(value, self.lower), self.upper), self.digits)
+        return min(max(rounded, self.lower), self.upper)
 
 
 META: Mapping[str, Bounds] = MappingProxyType(

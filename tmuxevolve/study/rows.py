@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Literal
 
 import msgspec
@@ -65,7 +66,9 @@ def header(names: Iterable[str]) -> bytes:
 
 def row(values: Iterable[float]) -> bytes:
     """Return one line."""
-    return _line(f"{value + 0.0:{WIDTH}.{_DIGITS}g}" for value in values)
+    cells = [value + 0.0 for value in values]
+    # One format for the whole row takes a third of the time of one for each cell.
+    return (_template(len(cells)) % tuple(cells)).encode()
 
 
 def key(hyp: Mapping[str, float], names: Sequence[str]) -> bytes:
@@ -73,18 +76,44 @@ def key(hyp: Mapping[str, float], names: Sequence[str]) -> bytes:
     return row(hyp[name] for name in names)[:-1]
 
 
-def key_of_line(line: bytes, metrics: int) -> bytes | None:
-    """Return the key in a line that is formatted as ours are; None for one that is not."""
-    cells, rest = divmod(len(line) + 1, _CELL)
-    padded = not rest and cells > metrics and line.count(b",") == cells - 1
-    if padded and line[WIDTH::_CELL] == b"," * (cells - 1):
-        return line[metrics * _CELL :]
-    return None
+class Shape(msgspec.Struct, frozen=True):
+    """What every line of a file with these columns looks like: its length, its commas."""
+
+    length: int
+    commas: bytes
+    key: slice
+
+    @classmethod
+    def of(cls, columns: int, metrics: int) -> Shape:
+        """Return the shape of rows with so many columns, the metrics among them."""
+        return cls(columns * _CELL - 1, b"," * (columns - 1), slice(metrics * _CELL, None))
+
+    def fits(self, line: bytes) -> bool:
+        """Say whether a line is formatted as ours are."""
+        return (
+            len(line) == self.length
+            and line[WIDTH::_CELL] == self.commas
+            and line.count(b",") == len(self.commas)
+        )
+
+
+def weighed_cells(layout: Layout) -> tuple[tuple[slice, float], ...]:
+    """Return where in a line the metrics are that make up the fitness, with their weights."""
+    return tuple(
+        (slice(number * _CELL, number * _CELL + WIDTH), weight)
+        for number, weight in enumerate(layout.weights)
+        if weight
+    )
 
 
 def is_finite(metrics: Sequence[float], layout: Layout) -> bool:
     """Say whether these metrics can be ranked: those of a diverged training cannot."""
     return math.isfinite(layout.fitness(metrics))
+
+
+@cache
+def _template(cells: int) -> str:
+    return ",".join([f"%{WIDTH}.{_DIGITS}g"] * cells) + "\n"
 
 
 def _line(cells: Iterable[str]) -> bytes:

@@ -7,12 +7,13 @@ killed between the two. Hyps tell rows and reservations apart, since no two are 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
-from tmuxevolve.study import rows
+from tmuxevolve.study import journal, rows
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.journal import Asked, Event, Failed, GivenBack, Journal, Told
 from tmuxevolve.study.rows import Layout
@@ -20,13 +21,20 @@ from tmuxevolve.study.table import Table
 
 
 class Open(msgspec.Struct, frozen=True):
-    """A reserved generation; ``worker`` is None when it was given back."""
+    """A reserved generation; ``worker`` is None when it was given back.
+
+    Its hyps stay ``text``, as the journal has them: every worker sees every reservation of the
+    others, and next to none of their hyps.
+    """
 
     number: int
-    hyp: Mapping[str, float]
-    key: bytes
+    text: bytes
     worker: str | None
-    since: float
+
+    @property
+    def hyp(self) -> dict[str, float]:
+        """Return the hyps. Raises msgspec.DecodeError when somebody has spoiled the journal."""
+        return msgspec.json.decode(self.text, type=dict[str, float])
 
 
 class State:
@@ -48,17 +56,20 @@ class State:
         self.skipped: set[bytes] = set()
         self.notes: dict[bytes, Mapping[str, Any]] = {}
         self.last_number = -1
-        self._numbers: dict[bytes, int] = {}
+        self._texts: set[bytes] = set()
+        # Most of what was asked for is told in the same breath when a history is read.
+        self._asked: dict[int, Asked] = {}
 
     def refresh(self) -> None:
         """Read what is new in both files. Raises OSError."""
-        _, finished = self.table.refresh()
-        again, events = self._journal.new()
+        self.table.refresh()
+        again, blocks = self._journal.new()
         if again:
             self._clear()
-        self._finish(finished)
-        for event in events:
-            self._apply(event)
+        for events in blocks:
+            for event in events:
+                self._apply(event)
+            self._settle()
 
     def append(self, event: Event) -> None:
         """Add to the journal; it counts at the next refresh. Raises OSError."""
@@ -68,25 +79,35 @@ class State:
         """Return what tells these hyps from others."""
         return rows.key(hyp, self.names)
 
-    def is_taken(self, key: bytes) -> bool:
+    def is_taken(self, hyp: Mapping[str, float]) -> bool:
         """Say whether these hyps were trained, are pending, or were given up."""
-        return self.table.holds(key) or key in self._numbers or key in self.skipped
+        key = self.key(hyp)
+        return self.table.holds(key) or key in self.skipped or journal.text_of(hyp) in self._texts
+
+    def is_over(self, found: Open) -> bool:
+        """Say whether a reservation has its row, and only its tell is missing; close it then.
+
+        Its worker was killed between the two, or another program has trained the same hyps. One
+        that somebody has spoiled is over too.
+        """
+        try:
+            over = self.table.holds(self.key(found.hyp))
+        except (msgspec.DecodeError, KeyError):
+            over = True
+        if over:
+            self._close(found.number)
+        return over
 
     @property
     def next_number(self) -> int:
         """Return the number of the next new generation."""
         return max(self.last_number + 1, self.table.count)
 
-    def _finish(self, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            number = self._numbers.get(key)
-            if number is not None:
-                self._close(number)
-
     def _close(self, number: int) -> None:
+        self._asked.pop(number, None)
         found = self.open.pop(number, None)
         if found:
-            self._numbers.pop(found.key, None)
+            self._texts.discard(found.text)
 
     def _apply(self, event: Event) -> None:
         if isinstance(event, Asked):
@@ -99,24 +120,35 @@ class State:
             self._give_back(event)
 
     def _ask(self, event: Asked) -> None:
-        key = self.key(event.hyp)
         self.last_number = max(self.last_number, event.number)
+        self._asked[event.number] = event
         if event.notes:
-            self.notes[key] = event.notes
-        if self.table.holds(key):
-            return
-        self.open[event.number] = Open(event.number, event.hyp, key, event.worker, event.at)
-        self._numbers[key] = event.number
+            self._note(event)
+
+    def _note(self, event: Asked) -> None:
+        with suppress(msgspec.DecodeError, KeyError):
+            hyp = msgspec.json.decode(event.hyp, type=dict[str, float])
+            self.notes[self.key(hyp)] = event.notes
+
+    def _settle(self) -> None:
+        """Open what was asked for and not told by now."""
+        for number, event in self._asked.items():
+            text = bytes(event.hyp)
+            self.open[number] = Open(number, text, event.worker)
+            self._texts.add(text)
+        self._asked.clear()
 
     def _fail(self, event: Failed) -> None:
+        self._settle()
         self.failures[event.number] += 1
         self.last_failure[event.worker] = event
         found = self.open.get(event.number)
         if found and event.skipped:
-            self.skipped.add(found.key)
+            self.skipped.add(self.key(found.hyp))
             self._close(event.number)
 
     def _give_back(self, event: GivenBack) -> None:
+        self._settle()
         found = self.open.get(event.number)
         if found and found.worker == event.worker:
-            self.open[event.number] = Open(found.number, found.hyp, found.key, None, found.since)
+            self.open[event.number] = msgspec.structs.replace(found, worker=None)

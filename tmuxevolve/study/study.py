@@ -7,7 +7,8 @@ for a few milliseconds, and may be killed at any instant.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from random import Random
 
@@ -18,8 +19,8 @@ from tmuxevolve.study import definition, files, history, rows, samplers
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
-from tmuxevolve.study.journal import Asked, Failed, GivenBack, Told
-from tmuxevolve.study.lock import locked
+from tmuxevolve.study.journal import Asked, Failed, GivenBack, Told, text_of
+from tmuxevolve.study.lock import locked, prepared
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.samplers import Drawn, Pending, View
@@ -27,6 +28,8 @@ from tmuxevolve.study.state import Open, State
 
 # How often to ask whether the workers that hold reservations are alive, in seconds.
 _ROLL_CALL = 1.0
+# How often hyp_evolve.yaml is written for its count of generations alone, in seconds.
+_BEST_YAML = 1.0
 _DRAWS = 1000
 
 
@@ -78,11 +81,14 @@ class Study:
         whole = self._sampler.whole_history
         self._state = State(self.files, search.layout, list(search.base), whole=whole)
         self._worker = identity.worker
+        self._definition = definition.Watch(self.files)
         self._id: str | None = None
         self._register = Register(self.files.workers)
         self._register.enter(identity)
+        self._joined = False
         self._next_roll_call = 0.0
         self._best_yaml: tuple[Generation | None, int] = (None, 0)
+        self._next_best_yaml = 0.0
 
     def ask(self) -> Reservation | None:
         """Reserve a generation: one that was given back or whose worker died, or else a new one.
@@ -90,9 +96,11 @@ class Study:
         None when all that is left of the budget is being trained by others. Raises OSError when
         nothing can be written, TmuxEvolveError when no new hyps can be drawn.
         """
-        # A long history is read before the others have to wait for this.
-        self._state.refresh()
-        with locked(self.files.lock):
+        if not self._joined:
+            # A long history is read before the others have to wait for this.
+            self._state.refresh()
+            self._joined = True
+        with self._turn():
             reservation = self._reserved()
         if reservation:
             # After a power cut, what was begun is known, and is trained again.
@@ -105,7 +113,8 @@ class Study:
         left = self._budget() - state.table.count
         orphan = self._orphan(full=len(state.open) >= left)
         if orphan:
-            return self._reserve(orphan.number, Drawn(orphan.hyp))
+            hyp = orphan.hyp
+            return self._reserve(orphan.number, Drawn({name: hyp[name] for name in self._base}))
         if len(state.open) >= left:
             return None
         number = self._free_number()
@@ -119,18 +128,17 @@ class Study:
         """
         fitness = self._search.layout.fitness(result.metrics)
         state, message = self._state, None
-        with locked(self.files.lock):
-            self._budget()
+        with self._turn():
+            budget = self._budget()
             state.refresh()
             if not state.table.holds(state.key(reservation.hyp)):
                 message = state.table.append(result.metrics, reservation.hyp)
+            if reservation.number in state.open:
                 state.append(self._told(reservation, result, fitness))
-                state.refresh()
+            state.refresh()
             self._write_best()
             message = message or state.table.problem
-            progress = Progress(
-                state.table.count, self._budget(), fitness, state.table.best, message
-            )
+            progress = Progress(state.table.count, budget, fitness, state.table.best, message)
         files.sync(self.files.table)
         return progress
 
@@ -159,14 +167,23 @@ class Study:
 
     def leave(self) -> None:
         """End this worker's part. Raises OSError."""
-        self._register.leave(self._worker)
+        try:
+            if self._best_yaml[0] and self._state.table.count != self._best_yaml[1]:
+                with locked(self.files.lock):
+                    self._state.refresh()
+                    self._write_best(final=True)
+        finally:
+            self._register.leave(self._worker)
 
     def seed(self, number: int) -> int:
         """Return a generation's seed for its training: the same when it is repeated."""
         return Random(f"{self._search.seed}/{number}/training").getrandbits(31)
 
+    def _turn(self) -> AbstractContextManager[None]:
+        return prepared(self.files.queue, self.files.lock, self._state.refresh)
+
     def _budget(self) -> int:
-        found = definition.load(self.files)
+        found = self._definition.now()
         if found is None:
             raise UsageError(f"{self.files.definition} is gone: run tmuxevolve start again")
         self._id = found.id if self._id is None else self._id
@@ -176,15 +193,19 @@ class Study:
 
     def _orphan(self, *, full: bool) -> Open | None:
         """Return the oldest reservation that nobody works on any more."""
-        waiting = [found for found in self._state.open.values() if found.worker is None]
+        waiting = self._held_by(None)
         if not waiting and (full or time.monotonic() >= self._next_roll_call):
             self._next_roll_call = time.monotonic() + _ROLL_CALL
             now = self._register.now(self._worker)
             workers = {found.worker for found in self._state.open.values() if found.worker}
             # What this worker itself still holds is left from a call that failed half way.
             dead = {w for w in workers if w == self._worker or not self._register.alive(w, now)}
-            waiting = [found for found in self._state.open.values() if found.worker in dead]
-        return min(waiting, key=lambda found: found.number, default=None)
+            waiting = self._held_by(*dead)
+        oldest_first = sorted(waiting, key=lambda found: found.number)
+        return next((found for found in oldest_first if not self._state.is_over(found)), None)
+
+    def _held_by(self, *workers: str | None) -> list[Open]:
+        return [found for found in self._state.open.values() if found.worker in workers]
 
     def _free_number(self) -> int:
         number = self._state.next_number
@@ -200,13 +221,13 @@ class Study:
         """
         rng = Random(f"{self._search.seed}/{number}")
         state = self._state
-        if not state.table.count and not state.is_taken(state.key(self._base)):
+        if not state.table.count and not state.is_taken(self._base):
             return Drawn(self._base)
         view = self._view()
         for _ in range(_DRAWS):
             drawn = self._sampler.draw(view, rng)
             hyp = {name: rows.canonical(drawn.hyp[name]) for name in self._base}
-            if not state.is_taken(state.key(hyp)):
+            if not state.is_taken(hyp):
                 return Drawn(hyp, drawn.notes)
         raise TmuxEvolveError(
             f"{_DRAWS} draws gave no hyps that were not trained before: widen evolve.space"
@@ -220,14 +241,19 @@ class Study:
             layout=self._search.layout,
             parents=state.table.parents,
             finished=state.table.generations,
-            pending=[Pending(found.number, found.hyp) for found in state.open.values()],
+            pending=[*self._pending()] if self._sampler.whole_history else (),
             notes=state.notes,
         )
+
+    def _pending(self) -> Iterator[Pending]:
+        for found in self._state.open.values():
+            with suppress(msgspec.DecodeError):
+                yield Pending(found.number, found.hyp)
 
     def _reserve(self, number: int, drawn: Drawn) -> Reservation:
         event = Asked(
             number=number,
-            hyp=dict(drawn.hyp),
+            hyp=msgspec.Raw(text_of(drawn.hyp)),
             worker=self._worker,
             at=time.time(),
             notes=dict(drawn.notes),
@@ -250,8 +276,14 @@ class Study:
             ended=result.ended,
         )
 
-    def _write_best(self) -> None:
+    def _write_best(self, *, final: bool = False) -> None:
+        """Bring hyp_evolve.yaml up to date: at once with a new best one, or else once a second.
+
+        Beside the best hyps it says how many generations there were.
+        """
         best, count = self._state.table.best, self._state.table.count
-        if best and (best, count) != self._best_yaml:
+        due = final or time.monotonic() >= self._next_best_yaml
+        if best and (best is not self._best_yaml[0] or (due and count != self._best_yaml[1])):
             files.replace(self.files.best, history.best_yaml(best, count))
             self._best_yaml = (best, count)
+            self._next_best_yaml = time.monotonic() + _BEST_YAML

@@ -45,10 +45,11 @@ def survey(results: Path) -> Survey | None:
         return None
     state = State(where, found.layout, list(found.base))
     state.refresh()
+    reservations = [found for found in [*state.open.values()] if not state.is_over(found)]
     register, now = Register(where.workers), time.time()
     at_work = {
         reserved.worker: reserved.number
-        for reserved in state.open.values()
+        for reserved in reservations
         if reserved.worker and register.alive(reserved.worker, now)
     }
     return Survey(
@@ -56,7 +57,7 @@ def survey(results: Path) -> Survey | None:
         finished=state.table.count,
         best=state.table.best,
         at_work=at_work,
-        waiting=len(state.open) - len(at_work),
+        waiting=len(reservations) - len(at_work),
         failed=state.failures.total(),
         skipped=len(state.skipped),
         failures=state.last_failure,

@@ -5,8 +5,8 @@ history.py reads all of a file, however odd; this keeps up with one that grows t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tmuxevolve.study import history, rows
@@ -28,6 +28,10 @@ class Table:
         self._names = tuple(names)
         self._whole = whole
         self._tail = Tail(path)
+        self._weighed = rows.weighed_cells(layout)
+        cut = len(layout.metrics)
+        self._shape = rows.Shape.of(cut + len(self._names), cut)
+        self._ours = False
         self._columns: tuple[str, ...] = ()
         self._clear()
 
@@ -37,16 +41,20 @@ class Table:
         self.parents: list[Generation] = []
         self.generations: list[Generation] = []
         self.problem: str | None = None
+        # The rank that a generation must exceed to become a parent.
+        self._least = -math.inf
 
-    def refresh(self) -> tuple[bool, list[bytes]]:
-        """Read what is new; return the keys of the new rows.
+    def refresh(self) -> bool:
+        """Read what is new; say whether the file was replaced, and is new as a whole.
 
-        The first value is True when the file was replaced, and all of it is new. Raises OSError.
+        Raises OSError.
         """
-        again, lines = self._tail.new()
+        again, blocks = self._tail.new()
         if again:
             self._clear()
-        return again, list(self._take(lines))
+        for block in blocks:
+            self._take(block[:-1].split(b"\n"))
+        return again
 
     def holds(self, key: bytes) -> bool:
         """Say whether these hyps were trained, as far as the file was read."""
@@ -65,62 +73,50 @@ class Table:
         """
         return history.append(self._path, metrics, hyp, self._layout)
 
-    def _take(self, lines: Sequence[bytes]) -> Iterator[bytes]:
-        cut = len(self._layout.metrics)
-        ours = (*self._layout.metrics, *self._names)
+    def _take(self, lines: Sequence[bytes]) -> None:
         for line in lines:
-            key = rows.key_of_line(line, cut) if self._columns == ours else None
-            try:
-                found = self._either(line, key)
-            except ValueError:
-                self._note("has a cell that is no number and is left out")
-                continue
-            if found is not None:
-                yield found
+            if not (self._ours and self._shape.fits(line) and self._plain(line)):
+                self._odd(line)
 
-    def _either(self, line: bytes, key: bytes | None) -> bytes | None:
-        if key is not None:
-            # Another header, as wide as a row, has no number in it.
-            with suppress(ValueError):
-                return self._plain(line, key)
-        return self._odd(line)
+    def _plain(self, line: bytes) -> bool:
+        """Take a row with our own columns and format: only what ranks it is read.
 
-    def _plain(self, line: bytes, key: bytes) -> bytes:
-        """Take a row with our own columns and format: only what ranks it is read."""
-        cells = [line[i : i + rows.WIDTH] for i in self._starts()]
-        metrics = [float(cell) if weight else 0.0 for cell, weight in self._weighed(cells)]
-        rank = self._layout.rank(self._layout.fitness(metrics))
-        if self._whole or self._is_among_the_best(rank):
-            self._keep(self._generation([float(cell) for cell in line.split(b",")]))
-        self._count(key)
-        return key
+        False for what only looks like one: another header, as wide as a row, has no number in it.
+        """
+        fitness = 0.0
+        try:
+            for cell, weight in self._weighed:
+                fitness += weight * float(line[cell])
+            if self._whole or self._is_among_the_best(self._layout.rank(fitness)):
+                self._keep(self._generation([float(cell) for cell in line.split(b",")]))
+        except ValueError:
+            return False
+        self._count(line[self._shape.key])
+        return True
 
-    def _starts(self) -> range:
-        return range(0, len(self._layout.metrics) * (rows.WIDTH + 1), rows.WIDTH + 1)
-
-    def _weighed(self, cells: Sequence[bytes]) -> Iterator[tuple[bytes, float]]:
-        return zip(cells, self._layout.weights, strict=True)
-
-    def _odd(self, line: bytes) -> bytes | None:
+    def _odd(self, line: bytes) -> None:
         """Take a header, or a row of which only the names tell what is where."""
         written = line.decode(errors="replace").split(",")
         cells = tuple(cell.strip() for cell in written)
         cut = len(self._layout.metrics)
         if cells[:cut] == self._layout.metrics:
             self._columns = cells
-            return None
+            self._ours = cells == (*self._layout.metrics, *self._names)
+            return
         if not history.is_whole(written, len(self._columns), ended=True):
             if cells != ("",):
                 self._note("is not a whole row and is left out")
-            return None
-        generation = self._generation([float(cell) for cell in cells])
+            return
+        try:
+            generation = self._generation([float(cell) for cell in cells])
+        except ValueError:
+            self._note("has a cell that is no number and is left out")
+            return
         if any(name not in generation.hyp for name in self._names):
             self._note("has other hyps than this study and is left out")
-            return None
+            return
         self._keep(generation)
-        key = rows.key(generation.hyp, self._names)
-        self._count(key)
-        return key
+        self._count(rows.key(generation.hyp, self._names))
 
     def _generation(self, values: Sequence[float]) -> Generation:
         cut = len(self._layout.metrics)
@@ -133,11 +129,12 @@ class Table:
         if self._is_among_the_best(generation.rank):
             best = sorted([*self.parents, generation], key=lambda g: g.rank, reverse=True)
             self.parents = best[:PARENTS]
+            if len(best) >= PARENTS:
+                self._least = self.parents[-1].rank
 
     def _is_among_the_best(self, rank: float) -> bool:
-        if not abs(rank) < float("inf"):  # also what is not a number
-            return False
-        return len(self.parents) < PARENTS or rank > self.parents[-1].rank
+        # False also for what is not a number.
+        return self._least < rank < math.inf
 
     def _count(self, key: bytes) -> None:
         self.count += 1

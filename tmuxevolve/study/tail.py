@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+# A long history passes through little memory: what malloc was once given stays with the process.
+_BLOCK = 1 << 18
 
 
 class Tail:
@@ -15,27 +19,29 @@ class Tail:
         self._file: tuple[int, int] | None = None
         self._offset = 0
 
-    def new(self) -> tuple[bool, list[bytes]]:
-        """Return the whole lines since the last time, without their ends.
+    def new(self) -> tuple[bool, Iterator[bytes]]:
+        """Return the whole lines since the last time, with their ends, many in each block.
 
         The first value is True when another file has taken the place of the one read so far, or it
-        was cut: the lines are then all of it. A missing file has no lines. Raises OSError.
+        was cut: the lines are then all of it. What is not iterated over is new the next time too. A
+        missing file has no lines. Raises OSError, also while the blocks are read.
         """
         try:
             # Opened anew each time: that is what makes an NFS client ask for others' lines.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            return self._begin(None), []
+            return self._begin(None), iter(())
         try:
             status = os.fstat(descriptor)
             identity = (status.st_dev, status.st_ino)
             again = self._begin(identity) if self._is_another(identity, status.st_size) else False
-            data = _read(descriptor, self._offset, status.st_size)
-        finally:
+        except OSError:
             os.close(descriptor)
-        whole = data.rfind(b"\n") + 1
-        self._offset += whole
-        return again, data[:whole].split(b"\n")[:-1]
+            raise
+        if self._offset == status.st_size:
+            os.close(descriptor)
+            return again, iter(())
+        return again, self._blocks(_Open(descriptor), status.st_size)
 
     def _is_another(self, identity: tuple[int, int], size: int) -> bool:
         return identity != self._file or size < self._offset
@@ -46,10 +52,26 @@ class Tail:
         self._file, self._offset = identity, 0
         return seen
 
+    def _blocks(self, file: _Open, end: int) -> Iterator[bytes]:
+        length = _BLOCK
+        while self._offset < end:
+            data = os.pread(file.descriptor, min(length, end - self._offset), self._offset)
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                self._offset += whole
+                yield data[:whole]
+                length = _BLOCK
+            elif len(data) < length:
+                return
+            else:
+                length *= 2
 
-def _read(descriptor: int, offset: int, end: int) -> bytes:
-    parts = []
-    while offset < end and (part := os.pread(descriptor, end - offset, offset)):
-        parts.append(part)
-        offset += len(part)
-    return b"".join(parts)
+
+class _Open:
+    """A descriptor that is closed with the last reference to it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)

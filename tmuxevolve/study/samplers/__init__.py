@@ -31,8 +31,9 @@ class View(msgspec.Struct, frozen=True):
     """What a sampler sees of its study.
 
     ``parents`` are the best generations, best first. ``finished`` are all of them in the order in
-    which they were told, empty for a sampler whose ``whole_history`` is false. ``notes`` are those
-    of earlier draws, by the key of their hyps (see rows.key; columns are those of ``base``).
+    which they were told; it and ``pending`` are empty for a sampler whose ``whole_history`` is
+    false. ``notes`` are those of earlier draws, by the key of their hyps (see rows.key; columns are
+    those of ``base``).
     """
 
     base: Mapping[str, float]
@@ -48,7 +49,7 @@ class Sampler(Protocol):
     """A way to draw hyps. One object serves one worker for as long as it runs."""
 
     whole_history: bool
-    """Whether it needs every finished generation, and not the best ones alone."""
+    """Whether it needs every generation, finished and pending, and not the best ones alone."""
 
     def draw(self, view: View, rng: Random) -> Drawn:
         """Return new hyps for every name in ``view.base``, within ``view.space``.
