@@ -20,6 +20,7 @@ from tmuxevolve.config import (
 )
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history, rows
+from tmuxevolve.study.table import Tally
 from tmuxevolve.trainers import NoResultError, Recipe, Training, ultralytics_results
 from tmuxevolve.trainers.ultralytics import Ultralytics
 from tmuxevolve.trainers.ultralytics_hyps import DEFAULTS, SPACE
@@ -358,16 +359,16 @@ def test_tidy_leaves_everything_but_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "pose", "classify"])
-def test_history_knows_the_task_by_its_columns(tmp_path: Path, task: str) -> None:
+def test_a_tally_knows_the_task_by_its_columns(tmp_path: Path, task: str) -> None:
     layout = ultralytics_results.layout(task)
     metrics = [0.5] * len(layout.metrics)
     history.append(tmp_path / "evolve.csv", metrics, {"lr0": 0.01}, layout)
-    found = Ultralytics().history(tmp_path)
+    found = Ultralytics().tally(tmp_path)
     assert found
     assert found.best
     assert found.best.hyp == {"lr0": 0.01}
     assert found.best.fitness == layout.fitness(metrics)
 
 
-def test_no_history_yet(tmp_path: Path) -> None:
-    assert Ultralytics().history(tmp_path) == history.History()
+def test_no_generation_yet(tmp_path: Path) -> None:
+    assert Ultralytics().tally(tmp_path) == Tally()

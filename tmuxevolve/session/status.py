@@ -200,11 +200,11 @@ def _results(facts: Facts) -> _Results:
 
 
 def _native(facts: Facts) -> _Results:
-    history = trainers.find(facts.trainer, ()).history(Path(facts.results))
-    if history is None:
+    tally = trainers.find(facts.trainer, ()).tally(Path(facts.results))
+    if tally is None:
         return _Results()
-    fitness = history.best.fitness if history.best else None
-    return _Results(len(history.generations), fitness, history.problem)
+    fitness = tally.best.fitness if tally.best else None
+    return _Results(tally.finished, fitness, tally.problem)
 
 
 def _window(

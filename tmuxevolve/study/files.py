@@ -53,6 +53,11 @@ class Files(msgspec.Struct, frozen=True, dict=True):
         return self.results / "study" / "journal.jsonl"
 
     @cached_property
+    def summary(self) -> Path:
+        """Return what spares a look at a long history to read all of it."""
+        return self.results / "study" / "summary.json"
+
+    @cached_property
     def workers(self) -> Path:
         """Return the folder with a file for each worker, whose time is its heartbeat."""
         return self.results / "study" / "workers"

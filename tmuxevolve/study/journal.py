@@ -71,7 +71,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Take the file as it is; nothing is read yet."""
         self._path = path
-        self._tail = Tail(path)
+        self.tail = Tail(path)
         self._decoder = msgspec.json.Decoder(Event)
 
     def new(self) -> tuple[bool, Iterator[Sequence[Event]]]:
@@ -79,7 +79,7 @@ class Journal:
 
         True says that the file was begun anew. Raises OSError, also while they are read.
         """
-        again, blocks = self._tail.new()
+        again, blocks = self.tail.new()
         return again, map(self._events, blocks)
 
     def append(self, event: Event) -> None:

@@ -18,6 +18,7 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.journal import Asked, Event, Failed, GivenBack, Journal, Told
 from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.table import Table
+from tmuxevolve.study.tail import Mark
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -46,12 +47,14 @@ class State:
         """Take the hyps' names; ``whole`` keeps every generation in memory."""
         self.names = tuple(names)
         self.table = Table(where.table, layout, names, whole=whole)
-        self._journal = Journal(where.journal)
+        self.journal = Journal(where.journal)
         self._clear()
 
     def _clear(self) -> None:
         self.open: dict[int, Open] = {}
         self.failures: Counter[int] = Counter()
+        self.failed_before = 0
+        self.skipped_before = 0
         self.last_failure: dict[str, Failed] = {}
         self.skipped: set[bytes] = set()
         self.notes: dict[bytes, Mapping[str, Any]] = {}
@@ -63,7 +66,7 @@ class State:
     def refresh(self) -> None:
         """Read what is new in both files. Raises OSError."""
         self.table.refresh()
-        again, blocks = self._journal.new()
+        again, blocks = self.journal.new()
         if again:
             self._clear()
         for events in blocks:
@@ -71,9 +74,27 @@ class State:
                 self._apply(event)
             self._settle()
 
+    def resume(
+        self,
+        mark: Mark,
+        reservations: Sequence[Open],
+        failed: int,
+        last_failure: Mapping[str, Failed],
+    ) -> None:
+        """Go on from a mark in the journal that fits."""
+        self.journal.tail.resume(mark)
+        self.open = {found.number: found for found in reservations}
+        self.failed_before = failed
+        self.last_failure = dict(last_failure)
+
+    @property
+    def failed(self) -> int:
+        """Return how many trainings failed."""
+        return self.failed_before + self.failures.total()
+
     def append(self, event: Event) -> None:
         """Add to the journal; it counts at the next refresh. Raises OSError."""
-        self._journal.append(event)
+        self.journal.append(event)
 
     def key(self, hyp: Mapping[str, float]) -> bytes:
         """Return what tells these hyps from others."""

@@ -15,7 +15,7 @@ from random import Random
 import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError, UsageError
-from tmuxevolve.study import definition, files, history, rows, samplers
+from tmuxevolve.study import definition, files, history, rows, samplers, summary
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
@@ -277,13 +277,13 @@ class Study:
         )
 
     def _write_best(self, *, final: bool = False) -> None:
-        """Bring hyp_evolve.yaml up to date: at once with a new best one, or else once a second.
-
-        Beside the best hyps it says how many generations there were.
+        """Bring hyp_evolve.yaml and the summary up to date: at once with a new best one, or else
+        once a second, for their count of generations.
         """
         best, count = self._state.table.best, self._state.table.count
         due = final or time.monotonic() >= self._next_best_yaml
         if best and (best is not self._best_yaml[0] or (due and count != self._best_yaml[1])):
             files.replace(self.files.best, history.best_yaml(best, count))
+            summary.write(self.files.summary, self._state)
             self._best_yaml = (best, count)
             self._next_best_yaml = time.monotonic() + _BEST_YAML

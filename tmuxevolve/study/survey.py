@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from tmuxevolve.study import definition
+from tmuxevolve.study import definition, summary
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Register
 from tmuxevolve.study.history import Generation
@@ -44,6 +44,7 @@ def survey(results: Path) -> Survey | None:
     if found is None:
         return None
     state = State(where, found.layout, list(found.base))
+    summary.resume(where.summary, state)
     state.refresh()
     reservations = [found for found in [*state.open.values()] if not state.is_over(found)]
     register, now = Register(where.workers), time.time()
@@ -58,8 +59,8 @@ def survey(results: Path) -> Survey | None:
         best=state.table.best,
         at_work=at_work,
         waiting=len(reservations) - len(at_work),
-        failed=state.failures.total(),
-        skipped=len(state.skipped),
+        failed=state.failed,
+        skipped=state.skipped_before + len(state.skipped),
         failures=state.last_failure,
         problem=state.table.problem,
     )

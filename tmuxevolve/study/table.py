@@ -9,30 +9,63 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from tmuxevolve.study import history, rows
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.rows import Layout
-from tmuxevolve.study.tail import Tail
+from tmuxevolve.study.tail import Mark, Tail
 
 PARENTS = 5
 """How many of the best generations are kept: as many as YOLOv5 draws a parent from."""
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """What an evolve.csv comes to; ``problem`` names what was left out, in one line."""
+
+    finished: int = 0
+    best: Generation | None = None
+    problem: str | None = None
+
+
+def tally(path: Path, layout: Layout) -> Tally:
+    """Count an evolve.csv's generations, however damaged it is; a missing one has none."""
+    try:
+        names = history.columns(path)[len(layout.metrics) :]
+        table = Table(path, layout, names, whole=False, keys=False)
+        table.refresh()
+    except OSError as error:
+        return Tally(problem=f"{path.name}: {error.strerror}")
+    return Tally(table.count, table.best, table.problem)
+
+
 class Table:
     """The rows of one evolve.csv, as far as they were read."""
 
-    def __init__(self, path: Path, layout: Layout, names: Sequence[str], *, whole: bool) -> None:
-        """Take the hyps' names in the order of their keys; ``whole`` keeps every generation."""
+    def __init__(
+        self,
+        path: Path,
+        layout: Layout,
+        names: Sequence[str],
+        *,
+        whole: bool = False,
+        keys: bool = True,
+    ) -> None:
+        """Take the hyps' names in the order of their keys; ``whole`` keeps every generation.
+
+        Without ``keys`` it does not remember which hyps were trained.
+        """
         self._path = path
-        self._layout = layout
+        self.layout = layout
         self._names = tuple(names)
         self._whole = whole
-        self._tail = Tail(path)
+        self._keys = keys
+        self.tail = Tail(path)
         self._weighed = rows.weighed_cells(layout)
         cut = len(layout.metrics)
         self._shape = rows.Shape.of(cut + len(self._names), cut)
         self._ours = False
-        self._columns: tuple[str, ...] = ()
+        self.columns: tuple[str, ...] = ()
         self._clear()
 
     def _clear(self) -> None:
@@ -49,12 +82,22 @@ class Table:
 
         Raises OSError.
         """
-        again, blocks = self._tail.new()
+        again, blocks = self.tail.new()
         if again:
             self._clear()
         for block in blocks:
-            self._take(block[:-1].split(b"\n"))
+            if not (self._ours and self._take_even(block)):
+                self._take(block[:-1].split(b"\n"))
         return again
+
+    def resume(
+        self, mark: Mark, columns: tuple[str, ...], count: int, best: Generation | None
+    ) -> None:
+        """Go on from a mark that fits, in a table that keeps neither keys nor generations."""
+        self.tail.resume(mark)
+        self._begin(columns)
+        self.count = count
+        self.parents = [best] if best else []
 
     def holds(self, key: bytes) -> bool:
         """Say whether these hyps were trained, as far as the file was read."""
@@ -71,7 +114,27 @@ class Table:
         Returns a message when a torn line had to be set aside. Raises OSError, and UsageError when
         the file has other columns.
         """
-        return history.append(self._path, metrics, hyp, self._layout)
+        return history.append(self._path, metrics, hyp, self.layout)
+
+    def _begin(self, columns: tuple[str, ...]) -> None:
+        """Take a header."""
+        self.columns = columns
+        self._ours = columns == (*self.layout.metrics, *self._names)
+
+    def _take_even(self, block: bytes) -> bool:
+        """Take rows that are all formatted as ours are; False, and nothing done, for others.
+
+        The whole block is looked at column by column: a long history takes half of the time.
+        """
+        step = self._shape.length + 1
+        count, rest = divmod(len(block), step)
+        if rest or not self._shape.all_fit(block, count):
+            return False
+        for start in range(0, len(block), step):
+            line = block[start : start + step - 1]
+            if not self._plain(line):
+                self._odd(line)
+        return True
 
     def _take(self, lines: Sequence[bytes]) -> None:
         for line in lines:
@@ -87,23 +150,24 @@ class Table:
         try:
             for cell, weight in self._weighed:
                 fitness += weight * float(line[cell])
-            if self._whole or self._is_among_the_best(self._layout.rank(fitness)):
+            if self._whole or self._is_among_the_best(self.layout.rank(fitness)):
                 self._keep(self._generation([float(cell) for cell in line.split(b",")]))
         except ValueError:
             return False
-        self._count(line[self._shape.key])
+        self.count += 1
+        if self._keys:
+            self.taken.add(hash(line[self._shape.key]))
         return True
 
     def _odd(self, line: bytes) -> None:
         """Take a header, or a row of which only the names tell what is where."""
         written = line.decode(errors="replace").split(",")
         cells = tuple(cell.strip() for cell in written)
-        cut = len(self._layout.metrics)
-        if cells[:cut] == self._layout.metrics:
-            self._columns = cells
-            self._ours = cells == (*self._layout.metrics, *self._names)
+        cut = len(self.layout.metrics)
+        if cells[:cut] == self.layout.metrics:
+            self._begin(cells)
             return
-        if not history.is_whole(written, len(self._columns), ended=True):
+        if not history.is_whole(written, len(self.columns), ended=True):
             if cells != ("",):
                 self._note("is not a whole row and is left out")
             return
@@ -116,12 +180,13 @@ class Table:
             self._note("has other hyps than this study and is left out")
             return
         self._keep(generation)
-        self._count(rows.key(generation.hyp, self._names))
+        self.count += 1
+        self.taken.add(hash(rows.key(generation.hyp, self._names)))
 
     def _generation(self, values: Sequence[float]) -> Generation:
-        cut = len(self._layout.metrics)
-        hyp = dict(zip(self._columns[cut:], values[cut:], strict=True))
-        return Generation(self.count, tuple(values[:cut]), hyp, self._layout)
+        cut = len(self.layout.metrics)
+        hyp = dict(zip(self.columns[cut:], values[cut:], strict=True))
+        return Generation(self.count, tuple(values[:cut]), hyp, self.layout)
 
     def _keep(self, generation: Generation) -> None:
         if self._whole:
@@ -135,10 +200,6 @@ class Table:
     def _is_among_the_best(self, rank: float) -> bool:
         # False also for what is not a number.
         return self._least < rank < math.inf
-
-    def _count(self, key: bytes) -> None:
-        self.count += 1
-        self.taken.add(hash(key))
 
     def _note(self, what: str) -> None:
         self.problem = self.problem or f"{self._path.name}: a line {what}"

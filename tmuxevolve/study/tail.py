@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 # A long history passes through little memory: what malloc was once given stays with the process.
 _BLOCK = 1 << 18
+# How many bytes before a mark are compared, by their checksum.
+_CHECKED = 1 << 16
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a file was read: which one it is, to where, and what stands before that."""
+
+    device: int
+    inode: int
+    offset: int
+    before: int
 
 
 class Tail:
@@ -43,6 +57,28 @@ class Tail:
             return again, iter(())
         return again, self._blocks(_Open(descriptor), status.st_size)
 
+    def mark(self) -> Mark | None:
+        """Return how far the file was read; None when there is no file. Raises OSError."""
+        if self._file is None:
+            return None
+        with self._path.open("rb") as file:
+            return Mark(*self._file, self._offset, _before(file.fileno(), self._offset))
+
+    def fits(self, mark: Mark) -> bool:
+        """Say whether what was read up to a mark is still there. Raises OSError."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                before = _before(file.fileno(), mark.offset)
+        except FileNotFoundError:
+            return False
+        same = (status.st_dev, status.st_ino) == (mark.device, mark.inode)
+        return same and status.st_size >= mark.offset and before == mark.before
+
+    def resume(self, mark: Mark) -> None:
+        """Go on from a mark that fits."""
+        self._file, self._offset = (mark.device, mark.inode), mark.offset
+
     def _is_another(self, identity: tuple[int, int], size: int) -> bool:
         return identity != self._file or size < self._offset
 
@@ -65,6 +101,11 @@ class Tail:
                 return
             else:
                 length *= 2
+
+
+def _before(descriptor: int, offset: int) -> int:
+    length = min(offset, _CHECKED)
+    return zlib.crc32(os.pread(descriptor, length, offset - length))
 
 
 class _Open:

@@ -10,9 +10,9 @@ import msgspec
 
 from tmuxevolve.config import FitnessSource, Session
 from tmuxevolve.errors import TmuxEvolveError
-from tmuxevolve.study.history import History
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import YOLOV5, Layout
+from tmuxevolve.study.table import Tally
 
 NAMES = ("yolov5", "ultralytics", "command")
 """The kinds, in the order in which they are asked whether a command is theirs."""
@@ -109,8 +109,8 @@ class Trainer(Protocol):
         Raises OSError.
         """
 
-    def history(self, results: Path) -> History | None:
-        """Return the generations in a results directory; None when this trainer keeps none."""
+    def tally(self, results: Path) -> Tally | None:
+        """Count the generations in a results directory; None when this trainer keeps none."""
 
 
 def find(name: str | None, command: Sequence[str]) -> Trainer:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tmuxevolve.config import Session
-from tmuxevolve.study import history
 from tmuxevolve.study.rows import Layout
+from tmuxevolve.study.table import Tally
 from tmuxevolve.trainers import GENERATIONS, Native, Recipe, Training
 
 _FITNESS = "fitness"
@@ -77,7 +77,7 @@ class Command:
         """Leave everything: nothing is known about what the program wrote."""
         del training
 
-    def history(self, results: Path) -> history.History | None:
+    def tally(self, results: Path) -> Tally | None:
         """Return None: what such a program writes is its own affair."""
         del results
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tmuxevolve.config import Session
 from tmuxevolve.study import history
+from tmuxevolve.study.table import Tally, tally
 from tmuxevolve.trainers import (
     GENERATIONS,
     Native,
@@ -86,11 +87,11 @@ class Ultralytics:
         """Remove the weights, which are written in spite of ``save=False``."""
         leftovers.remove(training.folder)
 
-    def history(self, results: Path) -> history.History | None:
-        """Read evolve.csv, whose columns say which task it is of."""
-        table = results / "evolve.csv"
-        layout = ultralytics_results.layout_of(history.columns(table))
-        return history.read(table, layout) if layout else history.History()
+    def tally(self, results: Path) -> Tally | None:
+        """Count the generations in evolve.csv, whose columns say which task it is of."""
+        path = results / "evolve.csv"
+        layout = ultralytics_results.layout_of(history.columns(path))
+        return tally(path, layout) if layout else Tally()
 
 
 def _cheap(command: UltralyticsCommand) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ import msgspec
 
 from tmuxevolve.config import Session
 from tmuxevolve.errors import UsageError
-from tmuxevolve.study import history
 from tmuxevolve.study.mutation import META
-from tmuxevolve.study.rows import METRICS
+from tmuxevolve.study.rows import METRICS, YOLOV5
+from tmuxevolve.study.table import Tally, tally
 from tmuxevolve.trainers import Native, NoResultError, Recipe, Training, hyps, leftovers
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class YoloV5:
         """Remove weights, which a plain training writes in spite of ``--nosave``."""
         leftovers.remove(training.folder)
 
-    def history(self, results: Path) -> history.History | None:
-        """Read the shared evolve.csv."""
-        return history.read(results / "evolve.csv")
+    def tally(self, results: Path) -> Tally | None:
+        """Count the shared evolve.csv's generations."""
+        return tally(results / "evolve.csv", YOLOV5)
 
 
 def _is_run_by_us(recipe: Recipe) -> bool:
