@@ -1,6 +1,6 @@
 """start, status, stop and the rest of the command line, beside what people would use instead.
 
-    python benchmarks/windows.py [--runs N] [start|stop|look|all]
+    python benchmarks/windows.py [--runs N] [start|stop|look|history|all]
 
 Windows are stub GPUs. A start counts until every trainer has said that it runs, by a byte into a
 FIFO. The floor does the least that could do the job: a bare Python that looks at the GPUs with
@@ -14,11 +14,12 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
-from machine import PEERS, Box, Contestant, hyperfine, machine, table
+from machine import PEERS, Box, Contestant, Timing, hyperfine, machine, table
 
 FLOOR, OURS = "floor", "tmuxevolve"
+# `make bench` installs it as a user would, without the tools of development.
+OWN = str(PEERS / "tmuxevolve")
 WINDOWS = (8, 64)
 SNAPSHOT = """
 import pynvml as n
@@ -103,7 +104,7 @@ class Ways:
         return str(path)
 
     def _cli(self, *words: str) -> str:
-        return _words(str(Path(sys.executable).with_name("tmuxevolve")), *words)
+        return _words(OWN, *words)
 
     def _way(self, name: str, body: str) -> Contestant:
         script = self._script(
@@ -134,7 +135,6 @@ def start(runs: int) -> None:
 
 def look(runs: int) -> None:
     """Print what looking costs: help, version, status, completion."""
-    ours = str(Path(sys.executable).with_name("tmuxevolve"))
     with machine(8) as (box, env):
         box.session("bench", command=["sleep", "1000"], gpus={"use": "free"})
         box.cli("start", env=env)
@@ -143,12 +143,73 @@ def look(runs: int) -> None:
             Contestant("python -c pass", (sys.executable, "-c", "pass")),
             Contestant("import click", (sys.executable, "-c", "import click")),
             Contestant("import libtmux", (sys.executable, "-c", "import libtmux")),
-            *(Contestant(f"tmuxevolve {w}", (ours, w)) for w in ("--help", "--version", "status")),
-            Contestant("completion of `attach `", ("env", *_pairs(completing), ours)),
+            *(Contestant(f"tmuxevolve {w}", (OWN, w)) for w in ("--help", "--version", "status")),
+            Contestant("completion of `attach `", ("env", *_pairs(completing), OWN)),
         ]
         timings = hyperfine(contestants, env, box.root, runs)
     print("\n**8 windows run**\n")
     print(table(timings, "python -c pass"))
+
+
+# Ends half a second after Ctrl-C, as a trainer that writes a checkpoint.
+POLITE = """#!{python} -I
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (time.sleep(0.5), sys.exit(130)))
+open('fifo', 'w').write('.')
+time.sleep(1000)
+"""
+
+
+def stop(runs: int) -> None:
+    """Print what it takes to end trainers that end in half a second."""
+    for count in WINDOWS:
+        with machine(count) as (box, env):
+            trainer = box.root / "trainer"
+            trainer.write_text(POLITE.format(python=sys.executable))
+            trainer.chmod(0o755)
+            box.session("bench", command=[str(trainer)], gpus={"use": "free"})
+            begin = [*_CLEAN, f"{_words(OWN, 'start')} >/dev/null"]
+            begin += [f"head -c {count} <>fifo >/dev/null"]
+            prepare = ("sh", "-c", "\n".join(f"{line} 2>>cleaning" for line in begin))
+            kill = "pkill -INT -x trainer; while pgrep -x trainer >>pids; do sleep 0.01; done"
+            contestants = [
+                Contestant("floor: pkill -INT, then look every 10 ms", ("sh", "-c", kill), prepare),
+                Contestant("tmuxevolve stop", (OWN, "stop"), prepare),
+            ]
+            timings = hyperfine(contestants, env, box.root, max(3, runs // 2))
+        print(f"\n**{count} windows, each trainer ends 0.5 s after SIGINT**\n")
+        print(table(timings, contestants[0].name))
+
+
+def history(runs: int) -> None:
+    """Print what a look costs after 100,000 generations: many windows, and cooperative mode."""
+    import yaml
+    from ask_tell import write_ours
+    from study_worker import BASE
+
+    with machine(64) as (box, env):
+        (box.root / "train.py").write_text("import time; time.sleep(1000)")
+        (box.root / "hyp.yaml").write_text(yaml.safe_dump(BASE))
+        common = {"command": [sys.executable, "train.py", "--hyp", "hyp.yaml"], "trainer": "yolov5"}
+        write_ours(box.root / "results", 100_000, journal=True)
+        four = {"use": "free", "per_gpu": 4}
+        box.session("native", **common, gpus=four, stagger=0)
+        rows: list[Timing] = []
+        look = (OWN, "status", "--json")
+        for name, windows in (("native", 256), ("cooperative", 8)):
+            if name == "cooperative":
+                box.session(
+                    name, **common, cpu_slots=windows, evolve={"generations": 10**9, "mode": name}
+                )
+            done = box.cli("start", env=env, timeout=300)
+            assert done.returncode == 0, done
+            what = f"{windows} windows in {name} mode, 100,000 rows"
+            (found,) = box.json("status", env=env)
+            assert (found["generations"], len(found["windows"])) == (100_000, windows), what
+            rows += hyperfine([Contestant(what, look)], env, box.root, runs)
+            box.cli("stop", "--now", env=env)
+    print("\n**`tmuxevolve status --json`**\n")
+    print(table(rows, rows[0].name))
 
 
 def _pairs(variables: Mapping[str, str]) -> Iterator[str]:
@@ -156,7 +217,12 @@ def _pairs(variables: Mapping[str, str]) -> Iterator[str]:
     yield "COMP_CWORD=2"
 
 
-PARTS: Mapping[str, Callable[[int], None]] = {"start": start, "look": look}
+PARTS: Mapping[str, Callable[[int], None]] = {
+    "start": start,
+    "stop": stop,
+    "look": look,
+    "history": history,
+}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -99,8 +99,10 @@ class Study:
         if not self._joined:
             # A long history is read before the others have to wait for this.
             self._state.refresh()
-            self._joined = True
         with self._turn():
+            if not self._joined:
+                summary.write(self.files.summary, self._state)
+                self._joined = True
             reservation = self._reserved()
         if reservation:
             # After a power cut, what was begun is known, and is trained again.

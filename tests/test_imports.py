@@ -1,0 +1,81 @@
+"""What a command imports is most of what it costs: it is listed here, and kept short."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support import Box
+
+COMMAND = {"__main__", "cli", "completion", "errors", "options", "streams"}
+# What knows windows: values, tmux, what the facts on a window are made of.
+WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "terminal", "units"}
+# Puts what the user got wrong into one line.
+MISTAKE = {"yamlfile"}
+STATUS = {
+    *(COMMAND | WINDOWS),
+    *("backoff", "census", "claims", "config", "counter", "diagnosis", "environment"),
+    *("evolution", "foreground", "gpus", "handover", "interrupts", "processes", "render", "slots"),
+    *("session", "session.attach", "session.evolve", "session.limits", "session.orders"),
+    *("session.plan", "session.start", "session.status", "session.stop", "spawn"),
+    *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
+    *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),
+    *("study.space", "study.state", "study.study", "study.summary", "study.survey"),
+    *("study.table", "study.tail", "trainers"),
+}
+# Each of these takes longer to import than the whole of such a command may.
+NEVER = {
+    "asyncio",
+    "libtmux",
+    "numpy",
+    "optuna",
+    "tqdm",
+    "concurrent",
+    "logging",
+    "multiprocessing",
+}
+
+
+def imported(box: Box, *args: str) -> tuple[set[str], set[str]]:
+    """Return the modules of ours, and the packages of others."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "tmuxevolve", *args],
+        env=box.env,
+        cwd=box.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    names = {*re.findall(r"^import time:[ \d]+\|[ \d]+\| +(\S+)$", done.stderr, re.MULTILINE)}
+    ours = {name.removeprefix("tmuxevolve.") for name in names if name.startswith("tmuxevolve.")}
+    # runpy imports the package, then runs __main__ without another import.
+    return ours | {"__main__"}, {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_the_command_line_alone(box: Box, option: str) -> None:
+    ours, packages = imported(box, option)
+    assert ours == COMMAND
+    assert not packages & {*NEVER, "msgspec", "yaml", "psutil", "pynvml", "subprocess", "socket"}
+
+
+def test_attach_imports_windows_and_nothing_else(box: Box) -> None:
+    ours, packages = imported(box, "attach", "2")
+    assert ours == COMMAND | WINDOWS | MISTAKE | {"session", "session.attach"}
+    assert not packages & {*NEVER, "yaml", "psutil", "pynvml", "socket"}
+
+
+def test_completion_imports_what_attach_does(box: Box) -> None:
+    box.env |= {"_TMUXEVOLVE_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    box.env |= {"COMP_WORDS": "tmuxevolve attach "}
+    ours, packages = imported(box)
+    assert ours <= COMMAND | WINDOWS | MISTAKE | {"session", "session.attach"}
+    assert not packages & {*NEVER, "yaml", "psutil", "pynvml", "socket"}
+
+
+def test_status_imports_what_it_looks_at(box: Box) -> None:
+    ours, packages = imported(box, "status")
+    assert ours == STATUS
+    assert not packages & {*NEVER, "yaml", "pynvml"}
