@@ -16,8 +16,9 @@ import pytest
 from tmuxevolve import claims, counter, handover
 from tmuxevolve.config import GpuPolicy, RestartPolicy
 from tmuxevolve.counter import Counter, VisitError
-from tmuxevolve.handover import Desk, Order, Parcel, Report
+from tmuxevolve.handover import Desk, Parcel
 from tmuxevolve.multiplexer import State
+from tmuxevolve.order import Order, Report, read_order
 
 if TYPE_CHECKING:
     from tmuxevolve.counter import Direct
@@ -72,7 +73,7 @@ def test_order_and_claim_arrive_whole(desk: Desk) -> None:
     }
     reports = serve(desk, {"w": Parcel(sent, claims.take(uuid), at_once)})
     visit, brief, claim = Counter.visit(desk.address, "w")
-    assert handover.read_order(brief["order"]) == sent
+    assert read_order(brief["order"]) == sent
     assert brief["direct"] == at_once
     visit.running(7)
     assert finish(reports) == {"w": Report(state=State.RUNNING, pid=7)}
@@ -90,7 +91,7 @@ def test_sixty_four_at_once(desk: Desk) -> None:
 
     def work(name: str) -> None:
         visit, brief, _ = Counter.visit(desk.address, name)
-        visit.running(int(handover.read_order(brief["order"]).worker[1:]))
+        visit.running(int(read_order(brief["order"]).worker[1:]))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in parcels]
     for thread in threads:

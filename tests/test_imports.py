@@ -17,7 +17,17 @@ MISTAKE = {"yamlfile"}
 STATUS = {
     *(COMMAND | WINDOWS),
     *("backoff", "census", "claims", "config", "counter", "diagnosis", "environment"),
-    *("evolution", "foreground", "gpus", "handover", "interrupts", "processes", "render", "slots"),
+    *(
+        "evolution",
+        "foreground",
+        "gpus",
+        "handover",
+        "interrupts",
+        "order",
+        "processes",
+        "render",
+        "slots",
+    ),
     *("session", "session.attach", "session.evolve", "session.limits", "session.orders"),
     *("session.plan", "session.start", "session.status", "session.stop", "spawn"),
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),

@@ -6,13 +6,13 @@ import os
 import time
 from signal import Signals
 
-from tmuxevolve import handover, lineage, processes
+from tmuxevolve import lineage, processes
 from tmuxevolve.backoff import Backoff
 from tmuxevolve.counter import Counter
 from tmuxevolve.errors import ExitStatus
-from tmuxevolve.handover import Report
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending, State
+from tmuxevolve.order import Report, read_order
 from tmuxevolve.terminal import say
 from tmuxevolve.worker import record, tell
 
@@ -22,7 +22,7 @@ class Aftermath:
 
     def __init__(self, order: bytes, counter: Counter, interrupts: Interrupts) -> None:
         """Read the order, for the first of them."""
-        self._order = handover.read_order(order)
+        self._order = read_order(order)
         self._counter = counter
         self._interrupts = interrupts
         self._backoff = Backoff(self._order.restart)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tmuxevolve.handover import Order
+from tmuxevolve.order import Order
 from tmuxevolve.processes import MARK
 from tmuxevolve.terminal import VARIABLES
 

@@ -6,7 +6,6 @@ the machine, and a file would outlive a crash. Both ends check that the other ru
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import socket
@@ -17,12 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tmuxevolve import counter, units
+from tmuxevolve import counter
 from tmuxevolve.claims import Claim
-from tmuxevolve.config import GpuPolicy, RestartPolicy
-from tmuxevolve.evolution import Plan
-from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import State
+from tmuxevolve.order import Order, Report, write_order
 
 if TYPE_CHECKING:
     from tmuxevolve.counter import Direct
@@ -32,40 +29,6 @@ _LISTENER = object()
 _LOOK = 0.5
 # nvmlInit alone takes seconds per GPU on machines without persistence mode.
 TIMEOUT = 60.0
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot.
-
-    ``device`` are the variables that name the GPU, which was free when they were written and may
-    be taken without another look until ``found_until`` on the monotonic clock.
-
-    It runs ``argv`` once, or, with an ``evolution``, what that says, generation after generation.
-    """
-
-    worker: str
-    window: str
-    argv: tuple[str, ...]
-    evolution: Plan | None = None
-    workdir: str
-    env: dict[str, str]
-    uuid: str | None
-    gpus: GpuPolicy
-    stop_signal: str
-    stop_grace: float
-    delay: float
-    device: dict[str, str] = {}
-    found_until: float = 0.0
-    restart: RestartPolicy
-    memory: Limit | None = None
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a worker: the trainer's pid when it runs, or the reason why it does not."""
-
-    state: State
-    pid: int | None = None
-    reason: str | None = None
 
 
 SILENT = Report(state=State.FAILED, reason="the worker ended without a word")
@@ -168,16 +131,10 @@ def _answer(
 
 
 def _give(visitor: socket.socket, parcel: Parcel) -> None:
-    order = json.dumps(msgspec.to_builtins(parcel.order, enc_hook=units.encode)).encode()
-    payload = counter.pack({"order": order, "direct": parcel.direct})
+    payload = counter.pack({"order": write_order(parcel.order), "direct": parcel.direct})
     descriptors = [parcel.claim.fileno()] if parcel.claim else []
     length = len(payload).to_bytes(counter.LENGTH_BYTES, "big")
     socket.send_fds(visitor, [length], descriptors)
     visitor.sendall(payload)
     if parcel.claim:
         parcel.claim.close()
-
-
-def read_order(payload: bytes) -> Order:
-    """Read an order as it travels."""
-    return msgspec.convert(json.loads(payload), Order, dec_hook=units.decode)

@@ -14,14 +14,14 @@ from signal import Signals
 
 import msgspec
 
-from tmuxevolve import handover, lineage, memory, processes, spawn, terminal
+from tmuxevolve import lineage, memory, processes, spawn, terminal
 from tmuxevolve.counter import Counter
 from tmuxevolve.environment import environment
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError
 from tmuxevolve.foreground import Window
-from tmuxevolve.handover import Order, Report
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending, State
+from tmuxevolve.order import Order, Report, read_order
 from tmuxevolve.repetition import Repetition
 from tmuxevolve.slots import cuda_environment
 from tmuxevolve.spawn import Child, PrepareError, Program
@@ -46,7 +46,7 @@ def main(
 
     ``trainer`` is the first one when that runs already.
     """
-    order = handover.read_order(order_)
+    order = read_order(order_)
     worker = _Worker(order, counter, interrupts, trainer)
     try:
         ending = worker.run()

@@ -11,8 +11,9 @@ import msgspec
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import Session
 from tmuxevolve.environment import environment
-from tmuxevolve.handover import Order, Parcel
+from tmuxevolve.handover import Parcel
 from tmuxevolve.memory import Limit
+from tmuxevolve.order import Order
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.plan import Place
 from tmuxevolve.slots import cuda_environment

@@ -14,8 +14,9 @@ from tmuxevolve import claims, gpus, handover, processes, slots, trainers
 from tmuxevolve.claims import Claim
 from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, UsageError
-from tmuxevolve.handover import Order, Parcel, Report
+from tmuxevolve.handover import Parcel
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
+from tmuxevolve.order import Order, Report
 from tmuxevolve.session import evolve, limits, plan
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.orders import Common, parcels_of

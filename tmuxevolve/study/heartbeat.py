@@ -7,7 +7,6 @@ time. One on another machine, or in another container, is alive while its file's
 from __future__ import annotations
 
 import os
-import socket
 import time
 from contextlib import suppress
 from functools import cache
@@ -44,7 +43,7 @@ def myself(worker: str, slot: str) -> Identity:
     return Identity(
         worker=worker,
         slot=slot,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         machine=_machine(),
         pid=os.getpid(),
         born=_born(os.getpid()) or 0,
