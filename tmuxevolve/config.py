@@ -54,6 +54,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     space: dict[str, Interval | Literal["fixed"]] = {}
     hyp: str | dict[str, float] | None = None
     fitness: FitnessSource | None = None
+    standby: bool = True
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

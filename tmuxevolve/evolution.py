@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import TypeVar
 
 import msgspec
 
-from tmuxevolve import diagnosis
+from tmuxevolve import diagnosis, standby
 from tmuxevolve.backoff import Backoff
 from tmuxevolve.config import RestartPolicy
 from tmuxevolve.errors import ExitStatus, TmuxEvolveError
@@ -34,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     recipe: Recipe
     search: Search
     restart: RestartPolicy
+    standby: bool = True
 
 
 class _OverError(Exception):
@@ -57,6 +60,7 @@ class Evolution:
         self._interrupts = interrupts
         self._backoff = Backoff(plan.restart)
         self._finished = 0
+        self._lasted: float | None = None
 
     def run(self, identity: heartbeat.Identity) -> Ending:
         """Train generations until the budget is spent, or somebody or something ends it."""
@@ -152,9 +156,11 @@ class Evolution:
             if self._interrupts.hangup:
                 self._window.end()
                 continue
-            self._window.wait(heartbeat.INTERVAL)
+            loads_in = self._load_next(time.monotonic() - trainer.began)
+            self._window.wait(min(heartbeat.INTERVAL, loads_in))
             with suppress(OSError):
                 study.beat()
+        self._lasted = time.monotonic() - trainer.began
         printed = self._window.printed(notice)
         with suppress(OSError):
             (training.folder / _LOG).write_text(printed, encoding="utf-8", errors="replace")
@@ -164,6 +170,15 @@ class Evolution:
             return self._trainer.metrics(self._plan.recipe, training, printed), ""
         except (NoResultError, OSError) as error:
             return None, str(error)
+
+    def _load_next(self, elapsed: float) -> float:
+        """Let the next trainer load when its time has come; return in how many seconds that is."""
+        if not self._plan.standby or self._interrupts.over:
+            return math.inf
+        seconds = standby.due(elapsed, self._lasted)
+        if not seconds:
+            self._window.load(partial(self._trainer.loaded, self._plan.recipe))
+        return seconds or math.inf
 
     def _failed(self, study: Study, reservation: Reservation, reason: str) -> bool:
         """Record a failure, wait, and say whether the generation is done with."""

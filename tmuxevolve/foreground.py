@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from tmuxevolve.spawn import Child
+from tmuxevolve.standby import Command
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -14,7 +15,8 @@ class Window(msgspec.Struct, frozen=True):
 
     ``spawn`` starts the trainer in the foreground, ``wait`` waits that many seconds for its end or
     a signal, ``end`` ends all that is left of its process tree, ``cause`` is why we had to end it
-    or None, ``printed`` are the lines since one of our own notices, ``say`` prints a notice.
+    or None, ``printed`` are the lines since one of our own notices, ``say`` prints a notice,
+    ``load`` starts the next trainer's process so far that it waits for its words (standby.py).
     """
 
     spawn: Callable[[tuple[str, ...]], Child]
@@ -23,3 +25,4 @@ class Window(msgspec.Struct, frozen=True):
     cause: Callable[[], str | None]
     printed: Callable[[str], str]
     say: Callable[[str], None]
+    load: Callable[[Command], None]

@@ -29,7 +29,10 @@ class PrepareError(OSError):
 
 
 class Program:
-    """What to run in which folder; ``prepare`` is called in the child before."""
+    """What to run in which folder; ``prepare`` is called in the child before.
+
+    Of all descriptors beyond the standard ones it gets ``inherit`` alone.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Program:
         folder: str,
         env: Mapping[str, str],
         prepare: Callable[[], None],
+        inherit: int | None = None,
     ) -> None:
         """Keep the parts."""
         self.argv = argv
         self.folder = folder
         self.env = env
         self.prepare = prepare
+        self.inherit = inherit
 
 
 class Child:
@@ -94,6 +99,16 @@ def spawn(program: Program) -> Child:
     raise OSError(number, os.strerror(number), place)
 
 
+def _close_all_but(report: int, inherit: int | None) -> None:
+    first = _FIRST_DESCRIPTOR
+    for kept in sorted({report, report if inherit is None else inherit}):
+        os.closerange(first, kept)
+        first = kept + 1
+    os.closerange(first, _LAST_DESCRIPTOR)
+    if inherit is not None:
+        os.set_inheritable(inherit, True)
+
+
 def _become(program: Program, report: int, mask: set[int] | set[signal.Signals]) -> NoReturn:
     """Become the program, or report which step failed and why, and end."""
     step = _PREPARE
@@ -103,8 +118,7 @@ def _become(program: Program, report: int, mask: set[int] | set[signal.Signals])
                 signal.signal(number, signal.SIG_DFL)
         program.prepare()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.closerange(_FIRST_DESCRIPTOR, report)
-        os.closerange(report + 1, _LAST_DESCRIPTOR)
+        _close_all_but(report, program.inherit)
         step = _ENTER
         os.chdir(program.folder)
         step = _RUN

@@ -25,6 +25,7 @@ from tmuxevolve.order import Order, Report, read_order
 from tmuxevolve.repetition import Repetition
 from tmuxevolve.slots import cuda_environment
 from tmuxevolve.spawn import Child, PrepareError, Program
+from tmuxevolve.standby import Command, Standby
 from tmuxevolve.terminal import say
 
 # The driver may need a moment to take a killed trainer's memory back.
@@ -89,6 +90,7 @@ class _Worker:
         self._guard = memory.guard(order.memory, order.worker, self._keeper, order.env)
         self._first = first
         self._trainer = first
+        self._standby = Standby(self._start)
 
     def run(self) -> Ending:
         order = self._order
@@ -101,6 +103,7 @@ class _Worker:
             cause=self._guard.exceeded,
             printed=_printed,
             say=say,
+            load=self._load,
         )
         if not order.evolution:
             return Repetition(order.argv, order.restart, window, self._interrupts).run()
@@ -136,25 +139,37 @@ class _Worker:
         if trainer:
             return trainer
         order = self._order
-        if not self._device:
-            self._device = self._free_device()
+        trainer = self._standby.take(argv)
+        if trainer is None:
+            if not self._device:
+                self._device = self._free_device()
+            try:
+                trainer = self._start(argv)
+            except PrepareError:
+                raise TmuxEvolveError(f"cannot limit its memory to {order.memory}") from None
+            except OSError as error:
+                raise _NotStartedError(error.filename or argv[0], error) from None
+        self._trainer = trainer
+        self._counter.running(trainer.pid)
+        return trainer
+
+    def _start(self, argv: tuple[str, ...], inherit: int | None = None) -> Child:
+        """Start a command on the GPU; with a descriptor of ours. Raises OSError."""
+        order, worker = self._order, os.getpid()
         env = {**environment(order), **self._device, **terminal.variables()}
-        worker = os.getpid()
 
         def prepare() -> None:
             lineage.end_with_parent(worker, Signals.SIGKILL)
             self._guard.enter()
 
-        try:
-            wrapped = self._guard.wrap(argv)
-            trainer = spawn.spawn(Program(wrapped, order.workdir, env, prepare))
-        except PrepareError:
-            raise TmuxEvolveError(f"cannot limit its memory to {order.memory}") from None
-        except OSError as error:
-            raise _NotStartedError(error.filename or argv[0], error) from None
-        self._trainer = trainer
-        self._counter.running(trainer.pid)
-        return trainer
+        wrapped = self._guard.wrap(argv)
+        return spawn.spawn(Program(wrapped, order.workdir, env, prepare, inherit))
+
+    def _load(self, command: Command) -> None:
+        """Start the next trainer's process, where a limit leaves it the memory."""
+        if self._device and not self._order.memory:
+            with suppress(OSError):
+                self._standby.load(command)
 
     def _wait(self, seconds: float) -> None:
         """Wait for the trainer or a signal, and end it when it takes more memory than it may."""
@@ -186,6 +201,7 @@ class _Worker:
     def _end(self, first: Signals | None = None) -> None:
         """End what is left of the trainer's tree; look at the GPU anew before the next start."""
         self._device = {}
+        self._standby.forget()
         order = self._order
         # What the trainer has lost is the keeper's by now.
         first = first or Signals[order.stop_signal]

@@ -143,7 +143,13 @@ def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:
         sampler=session.evolve.sampler,
         seed=session.evolve.seed,
     )
-    return Plan(results=str(session.results), recipe=recipe, search=search, restart=session.restart)
+    return Plan(
+        results=str(session.results),
+        recipe=recipe,
+        search=search,
+        restart=session.restart,
+        standby=session.evolve.standby,
+    )
 
 
 def _moved(plan: Plan) -> tuple[str, ...]:

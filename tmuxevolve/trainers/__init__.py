@@ -91,6 +91,13 @@ class Trainer(Protocol):
     def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
         """Return the command that trains one generation, in the session's workdir."""
 
+    def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
+        """Return a command that loads the trainer, and then waits.
+
+        What ``argv`` returns comes to it on the descriptor, the words with NUL between them; it
+        goes on as that. When nothing comes it ends. None when this trainer cannot do so.
+        """
+
     def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
         """Read what the training wrote, in the layout's order; ``log`` is what it printed.
 

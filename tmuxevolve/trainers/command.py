@@ -61,6 +61,11 @@ class Command:
 
         return placeholders.fill(recipe.argv, training)
 
+    def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
+        """Return None: what is run is not ours."""
+        del recipe, descriptor
+        return None
+
     def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
         """Read the fitness from where the session says."""
         from tmuxevolve.trainers import fitness

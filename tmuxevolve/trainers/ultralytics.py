@@ -74,6 +74,11 @@ class Ultralytics:
         place = (f"project={folder.parent.parent}", f"name={name}", "exist_ok=True")
         return (*recipe.argv, *ultralytics_hyps.words(training.hyp), *place)
 
+    def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
+        """Return None: what is run is not ours."""
+        del recipe, descriptor
+        return None
+
     def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
         """Read the best epoch in the trainer's results.csv."""
         del log

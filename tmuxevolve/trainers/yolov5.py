@@ -88,6 +88,15 @@ class YoloV5:
         place = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
         return (*words, "--hyp", str(training.hyp_file), *place)
 
+    def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
+        """Return the runner's command that imports train.py and waits; None without the runner."""
+        if not _is_run_by_us(recipe):
+            return None
+        after = recipe.argv.index(str(_RUNNER)) + 1
+        module = 2 if recipe.argv[after] == "-m" else 1
+        script = recipe.argv[after : after + module]
+        return (*recipe.argv[:after], "--loaded", str(descriptor), *script)
+
     def metrics(self, recipe: Recipe, training: Training, log: str) -> tuple[float, ...]:
         """Read the runner's result, or the last row of the trainer's results.csv."""
         del log
