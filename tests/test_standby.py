@@ -30,6 +30,9 @@ import argparse, os, pathlib, sys, time
 print("importing ONE", flush=True)
 print("a warning", file=sys.stderr, flush=True)
 ROOT = pathlib.Path(__file__).parent
+# PyTorch has such modules.
+import types
+sys.modules["pseudo"] = types.ModuleType("pseudo"); sys.modules["pseudo"].__file__ = "_ops.py"
 (ROOT / f"imported.{os.getpid()}").write_text(f"{time.time()} {sys.argv[1:]}")
 def parse_opt():
     p = argparse.ArgumentParser()

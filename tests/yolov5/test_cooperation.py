@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yolo_settings
 from measure import HEAD, run
 from support import Box
-from yolo_settings import offline
 
-HERE = Path(__file__).parent
 pytestmark = [pytest.mark.yolov5, pytest.mark.timeout(900)]
 WORKERS, BUDGET = 4, 12
 
@@ -25,26 +24,7 @@ def session(box: Box, name: str, evolve: dict[str, Any], **keys: Any) -> Path:
     folder = os.environ.get("TMUXEVOLVE_TEST_YOLOV5")
     if not folder:
         pytest.skip("make test-yolov5 installs YOLOv5 and says where it is")
-    python = Path(folder) / "bin" / "python"
-    data, results = box.root / "dataset", box.root / name / "search"
-    subprocess.run([python, HERE / "tiny_dataset.py", data, "8"], check=True)
-    checkout = os.environ.get("TMUXEVOLVE_TEST_CHECKOUT")
-    trainer = f"{python} {checkout}/train.py" if checkout else f"{python} -m yolov5.train"
-    package = next(Path(folder).glob("lib/*/site-packages/yolov5"))
-    box.session(
-        "yolo",
-        command=f"{trainer} --weights '' --cfg yolov5n.yaml --data {data}/data.yaml --imgsz 64"
-        " --epochs 1 --batch-size 4 --workers 0"
-        f" --hyp {checkout or package}/data/hyps/hyp.scratch-low.yaml",
-        trainer=None,
-        results=str(results),
-        evolve=evolve,
-        env=offline(box, Path(folder)),
-        gpus={"use": "free"},
-        cpu_slots=WORKERS,
-        **keys,
-    )
-    return results
+    return yolo_settings.session(box, Path(folder), name, evolve, cpu_slots=WORKERS, **keys)
 
 
 def test_twelve_generations_together_are_twelve_points(box: Box) -> None:
