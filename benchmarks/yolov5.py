@@ -32,10 +32,12 @@ MINUTES = (1, 5, 30)
 def distinct(venv: Path) -> None:
     """Print how many of twelve trainings were of different hyps."""
     native = {"mode": "native", "generations": BUDGET // WORKERS}
+    together = {"mode": "cooperative", "generations": BUDGET}
     ways = (
         ("native, all started at once", native, {"stagger": 0}),
         ("native, started 3 s apart", native, {}),
-        ("cooperative", {"mode": "cooperative", "generations": BUDGET}, {}),
+        ("cooperative", together, {}),
+        ("cooperative, `standby: true`", {**together, "standby": True}, {}),
     )
     print(HEAD)
     for name, evolve, keys in ways:

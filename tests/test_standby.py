@@ -15,13 +15,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import Box, Viewer, box_processes, poll
+from support import Box, Viewer, box_processes, poll, trainer_session
 
 from tmuxevolve import spawn, standby
+from tmuxevolve.session import evolve as session_evolve
 from tmuxevolve.spawn import Program
 from tmuxevolve.standby import Standby
 from tmuxevolve.study import history
 from tmuxevolve.trainers import yolov5
+from tmuxevolve.trainers.yolov5 import YoloV5
 
 RUNNER = str(yolov5._RUNNER)
 # Of v7.0's train.py what the runner needs; says when it was imported and when it trained.
@@ -219,7 +221,7 @@ def evolve(box: Box, seconds: float, generations: int, **evolve: object) -> Path
         command=[sys.executable, "train.py", "--hyp", "hyp.yaml", "--seconds", str(seconds)],
         trainer="yolov5",
         cpu_slots=1,
-        evolve={"generations": generations, **evolve},
+        evolve={"generations": generations, "standby": True, **evolve},
     )
     return box.root / "results"
 
@@ -249,9 +251,26 @@ def test_each_training_but_the_first_was_loaded_during_the_one_before(box: Box) 
         assert before[1] < imported(box, pid) < before[2] <= begun
     assert len(history.read(results / "evolve.csv").generations) == 4
     poll(lambda: not loading(box))
+    pids = {int(path.suffix[1:]) for path in box.root.glob("imported.*")}
+    assert pids == {pid for pid, _, _ in found}, "nothing loads when nothing is left to train"
     log = (results / "generations" / "0003" / "train.log").read_text()
     assert log.index("importing ONE") < log.index("training ONE")
     assert log.count("importing ONE") == 1, "what loads does not write into another's output"
+
+
+@pytest.mark.parametrize(
+    ("said", "on_gpu", "expected"),
+    [(None, True, True), (None, False, False), (False, True, False), (True, False, True)],
+)
+def test_gpus_have_it_unless_somebody_says_otherwise(
+    checkout: Path, said: bool | None, on_gpu: bool, expected: bool
+) -> None:
+    (checkout / "hyp.yaml").write_text("lr0: 0.01\n")
+    words = ("python", "train.py", "--hyp", "hyp.yaml")
+    session = trainer_session(*words, workdir=checkout, results=checkout / "r", standby=said)
+    job = session_evolve.job(session, YoloV5(), None, on_gpu=on_gpu)
+    assert job.evolution
+    assert job.evolution.standby is expected
 
 
 def test_standby_can_be_switched_off(box: Box) -> None:

@@ -45,6 +45,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``cooperative``: the windows share one study, and ``generations`` is its budget. ``native`` is
     the trainer's own ``--evolve`` in each window, and ``generations`` is each window's.
+    ``standby`` lets the next trainer's process load while the last one trains; None: on GPUs.
     """
 
     mode: Literal["cooperative", "native"] = "cooperative"
@@ -54,7 +55,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     space: dict[str, Interval | Literal["fixed"]] = {}
     hyp: str | dict[str, float] | None = None
     fitness: FitnessSource | None = None
-    standby: bool = True
+    standby: bool | None = None
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

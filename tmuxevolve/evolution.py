@@ -30,13 +30,16 @@ _RETRY, _LONGEST_RETRY = 1.0, 30.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's part in a study: where it is, how to train, what follows a failure."""
+    """A worker's part in a study: where it is, how to train, what follows a failure.
+
+    With ``standby`` the next trainer's process loads while the last one trains.
+    """
 
     results: str
     recipe: Recipe
     search: Search
     restart: RestartPolicy
-    standby: bool = True
+    standby: bool = False
 
 
 class _OverError(Exception):
@@ -156,7 +159,7 @@ class Evolution:
             if self._interrupts.hangup:
                 self._window.end()
                 continue
-            loads_in = self._load_next(time.monotonic() - trainer.began)
+            loads_in = self._load_next(study, time.monotonic() - trainer.began)
             self._window.wait(min(heartbeat.INTERVAL, loads_in))
             with suppress(OSError):
                 study.beat()
@@ -171,13 +174,14 @@ class Evolution:
         except (NoResultError, OSError) as error:
             return None, str(error)
 
-    def _load_next(self, elapsed: float) -> float:
+    def _load_next(self, study: Study, elapsed: float) -> float:
         """Let the next trainer load when its time has come; return in how many seconds that is."""
         if not self._plan.standby or self._interrupts.over:
             return math.inf
         seconds = standby.due(elapsed, self._lasted)
-        if not seconds:
-            self._window.load(partial(self._trainer.loaded, self._plan.recipe))
+        with suppress(OSError, TmuxEvolveError):
+            if not seconds and study.left():
+                self._window.load(partial(self._trainer.loaded, self._plan.recipe))
         return seconds or math.inf
 
     def _failed(self, study: Study, reservation: Reservation, reason: str) -> bool:

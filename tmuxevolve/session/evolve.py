@@ -148,7 +148,8 @@ def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:
         recipe=recipe,
         search=search,
         restart=session.restart,
-        standby=session.evolve.standby,
+        # On CPU slots what loads takes the time from what trains.
+        standby=on_gpu if session.evolve.standby is None else session.evolve.standby,
     )
 
 

@@ -163,6 +163,11 @@ class Study:
             if self._is_mine(reservation):
                 self._state.append(GivenBack(number=reservation.number, worker=self._worker))
 
+    def left(self) -> int:
+        """Return how many generations of the budget nobody has begun yet. Raises OSError."""
+        self._state.refresh()
+        return max(0, self._budget() - self._state.table.count - len(self._state.open))
+
     def beat(self) -> None:
         """Say that this worker is alive. Raises OSError."""
         self._register.beat(self._worker)
