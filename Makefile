@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak lint docs wheel ci tmux uml clean
+.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
@@ -25,6 +25,10 @@ stress: .venv/.dev
 # Twenty minutes of random faults on eight workers.
 soak: .venv/.dev tmux
 	cd tests && ../$(BIN)/python soak.py --seconds 1200 --seed 1
+
+# Every comparison, side by side: prints, and writes docs/performance.md. PARTS="start stop" runs some.
+bench: .venv/.dev .venv-bench/.installed $(YOLO)/.installed tmux hyperfine
+	$(BIN)/python benchmarks/run.py $(PARTS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -53,6 +57,14 @@ tmux:
 	    apt-get update -qq && apt-get install -y -qq tmux; \
 	  else \
 	    echo "tmux is missing: sudo apt install tmux, then run make again" >&2; exit 5; \
+	  fi; }
+
+hyperfine:
+	@command -v hyperfine >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq hyperfine; \
+	  else \
+	    echo "hyperfine is missing: sudo apt install hyperfine, then run make again" >&2; exit 5; \
 	  fi; }
 
 uml:
@@ -84,5 +96,12 @@ $(YOLO)/.installed: tests/yolov5/requirements.txt tests/yolov5/no-deps.txt
 	$(YOLO)/bin/pip install --quiet --no-deps -r tests/yolov5/no-deps.txt
 	@touch $@
 
+# The peers, and tmuxevolve as a user would install it: without what its tests need.
+.venv-bench/.installed: benchmarks/peers.txt $(shell find tmuxevolve -name '*.py')
+	test -d .venv-bench || { $(PYTHON) -m venv .venv-bench; $(PYTHON) -m venv .venv-bench/peers; }
+	.venv-bench/bin/pip install --quiet .
+	.venv-bench/peers/bin/pip install --quiet -r benchmarks/peers.txt
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-wheel $(YOLO) dist site
+	rm -rf .venv .venv-wheel .venv-bench $(YOLO) dist site

@@ -19,8 +19,9 @@ from nvml_stub import NvmlStub
 from support import Box, new_box
 
 ROOT = Path(__file__).parents[1]
-# The peers' environment; `make bench` makes it.
-PEERS = ROOT / ".venv-bench" / "bin"
+# What `make bench` makes: tmuxevolve as a user would install it, and what it is compared with.
+OWN = ROOT / ".venv-bench" / "bin"
+PEERS = ROOT / ".venv-bench" / "peers" / "bin"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from machine import PEERS, Box, Contestant, Timing, hyperfine, machine, table
+from machine import OWN, PEERS, Box, Contestant, Timing, hyperfine, machine, table
 
 FLOOR, OURS = "floor", "tmuxevolve"
-# `make bench` installs it as a user would, without the tools of development.
-OWN = str(PEERS / "tmuxevolve")
+CLI = str(OWN / "tmuxevolve")
 WINDOWS = (8, 64)
 SNAPSHOT = """
 import pynvml as n
@@ -37,6 +36,8 @@ for i in range(count):
     session.new_window(f"gpu{i}", attach=False, window_shell=trainer,
                        environment={"CUDA_VISIBLE_DEVICES": str(i)})
 """
+# The least that a supervisor in Python can be.
+BARE = (sys.executable, "-I", "-S", "-c", "import os, sys; os.execv(sys.argv[1], sys.argv[1:])")
 # A server that is about to end still takes connections.
 _CLEAN = (
     "tmux kill-server",
@@ -66,7 +67,11 @@ class Ways:
 
     def contestants(self) -> Iterator[Contestant]:
         """Yield the floor, ours and the peers."""
-        yield self._way(FLOOR, f"{_words(sys.executable, '-c', SNAPSHOT)}\n{self._chained()}")
+        look = _words(sys.executable, "-c", SNAPSHOT)
+        yield self._way(FLOOR, f"{look}\n{self._chained()}")
+        yield self._way(
+            "floor, each trainer through a bare Python", f"{look}\n{self._chained(*BARE)}"
+        )
         yield self._way("tmux, all windows chained", self._chained())
         yield self._way("tmux in a shell loop", self._loop())
         script = _words(str(PEERS / "python"), "-c", LIBTMUX, str(self._count), str(self._trainer))
@@ -74,11 +79,12 @@ class Ways:
         yield self._way("tmuxp load -d", _words(str(PEERS / "tmuxp"), "load", "-d", self._tmuxp()))
         yield self._way(OURS, self._cli("start", "-f", "sessions.yaml"))
 
-    def _chained(self) -> str:
+    def _chained(self, *through: str) -> str:
         words = ["tmux"]
         for i in range(self._count):
             words += ["new-session", "-s", "bench"] if not i else [";", "new-window"]
-            words += ["-d", "-n", f"gpu{i}", "-e", f"CUDA_VISIBLE_DEVICES={i}", str(self._trainer)]
+            words += ["-d", "-n", f"gpu{i}", "-e", f"CUDA_VISIBLE_DEVICES={i}"]
+            words += [*through, str(self._trainer)]
         return _words(*words)
 
     def _loop(self) -> str:
@@ -104,7 +110,7 @@ class Ways:
         return str(path)
 
     def _cli(self, *words: str) -> str:
-        return _words(OWN, *words)
+        return _words(CLI, *words)
 
     def _way(self, name: str, body: str) -> Contestant:
         script = self._script(
@@ -135,16 +141,17 @@ def start(runs: int) -> None:
 
 def look(runs: int) -> None:
     """Print what looking costs: help, version, status, completion."""
+    python = str(OWN / "python")
     with machine(8) as (box, env):
         box.session("bench", command=["sleep", "1000"], gpus={"use": "free"})
         box.cli("start", env=env)
         completing = {"_TMUXEVOLVE_COMPLETE": "bash_complete", "COMP_WORDS": "tmuxevolve attach "}
         contestants = [
-            Contestant("python -c pass", (sys.executable, "-c", "pass")),
-            Contestant("import click", (sys.executable, "-c", "import click")),
-            Contestant("import libtmux", (sys.executable, "-c", "import libtmux")),
-            *(Contestant(f"tmuxevolve {w}", (OWN, w)) for w in ("--help", "--version", "status")),
-            Contestant("completion of `attach `", ("env", *_pairs(completing), OWN)),
+            Contestant("python -c pass", (python, "-c", "pass")),
+            Contestant("import click", (python, "-c", "import click")),
+            Contestant("import libtmux", (python, "-c", "import libtmux")),
+            *(Contestant(f"tmuxevolve {w}", (CLI, w)) for w in ("--help", "--version", "status")),
+            Contestant("completion of `attach `", ("env", *_pairs(completing), CLI)),
         ]
         timings = hyperfine(contestants, env, box.root, runs)
     print("\n**8 windows run**\n")
@@ -168,13 +175,13 @@ def stop(runs: int) -> None:
             trainer.write_text(POLITE.format(python=sys.executable))
             trainer.chmod(0o755)
             box.session("bench", command=[str(trainer)], gpus={"use": "free"})
-            begin = [*_CLEAN, f"{_words(OWN, 'start')} >/dev/null"]
+            begin = [*_CLEAN, f"{_words(CLI, 'start')} >/dev/null"]
             begin += [f"head -c {count} <>fifo >/dev/null"]
             prepare = ("sh", "-c", "\n".join(f"{line} 2>>cleaning" for line in begin))
             kill = "pkill -INT -x trainer; while pgrep -x trainer >>pids; do sleep 0.01; done"
             contestants = [
                 Contestant("floor: pkill -INT, then look every 10 ms", ("sh", "-c", kill), prepare),
-                Contestant("tmuxevolve stop", (OWN, "stop"), prepare),
+                Contestant("tmuxevolve stop", (CLI, "stop"), prepare),
             ]
             timings = hyperfine(contestants, env, box.root, max(3, runs // 2))
         print(f"\n**{count} windows, each trainer ends 0.5 s after SIGINT**\n")
@@ -195,7 +202,7 @@ def history(runs: int) -> None:
         four = {"use": "free", "per_gpu": 4}
         box.session("native", **common, gpus=four, stagger=0)
         rows: list[Timing] = []
-        look = (OWN, "status", "--json")
+        look = (CLI, "status", "--json")
         for name, windows in (("native", 256), ("cooperative", 8)):
             if name == "cooperative":
                 box.session(

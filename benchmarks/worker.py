@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 from ask_tell import write_ours
-from machine import PEERS, Box, machine
+from machine import OWN, Box, machine
 from study_worker import BASE
 from support import poll
 
@@ -55,7 +54,7 @@ class Cost:
 
 def bare() -> float:
     """Return the MB of a Python that does nothing."""
-    python = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    python = subprocess.Popen([OWN / "python", "-c", "import time; time.sleep(100)"])
     time.sleep(0.5)
     size = psutil.Process(python.pid).memory_info().rss / 2**20
     python.kill()
@@ -136,7 +135,7 @@ def evolve(workers: int, seconds: float, generations: int, rows: int) -> str:
             evolve={"generations": rows + generations},
         )
         done = subprocess.run(
-            [str(PEERS / "tmuxevolve"), "start"],
+            [str(OWN / "tmuxevolve"), "start"],
             env=env | more,
             cwd=box.root,
             check=False,
