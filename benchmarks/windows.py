@@ -151,6 +151,10 @@ def look(runs: int) -> None:
             Contestant("import click", (python, "-c", "import click")),
             Contestant("import libtmux", (python, "-c", "import libtmux")),
             *(Contestant(f"tmuxevolve {w}", (CLI, w)) for w in ("--help", "--version", "status")),
+            # Without a terminal it ends where it would become tmux.
+            Contestant(
+                "tmuxevolve attach 0", ("sh", "-c", f"{CLI} attach 0 </dev/null; test $? = 4")
+            ),
             Contestant("completion of `attach `", ("env", *_pairs(completing), CLI)),
         ]
         timings = hyperfine(contestants, env, box.root, runs)
