@@ -83,8 +83,10 @@ class Users:
         for box in self.boxes:
             for process in box_processes(box):
                 with suppress(psutil.Error, OSError):
-                    if process.name() == "sleep":
-                        found[process.environ()["CUDA_VISIBLE_DEVICES"]] += 1
+                    # Between its fork and its exec a process may have no environment to be seen.
+                    gpu = process.environ().get("CUDA_VISIBLE_DEVICES")
+                    if process.name() == "sleep" and gpu is not None:
+                        found[gpu] += 1
         return found
 
 

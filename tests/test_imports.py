@@ -27,6 +27,7 @@ STATUS = {
         "processes",
         "render",
         "slots",
+        "standby",
     ),
     *("session", "session.attach", "session.evolve", "session.limits", "session.orders"),
     *("session.plan", "session.start", "session.status", "session.stop", "spawn"),
