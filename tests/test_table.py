@@ -106,7 +106,7 @@ def test_a_file_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
 @given(
     lines=st.lists(st.binary(max_size=30), max_size=10),
     cuts=st.lists(st.integers(0, 300), max_size=5),
-    block=st.sampled_from([1, 7, 64, 1 << 16]),
+    block=st.sampled_from([1, 7, 64, 1 << 14]),
 )
 def test_a_tail_gives_every_whole_line_once(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], cuts: list[int], block: int

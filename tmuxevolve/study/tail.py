@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 # A long history passes through little memory: what malloc was once given stays with the process.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 14
 # How many bytes before a mark are compared, by their checksum.
 _CHECKED = 1 << 16
 
