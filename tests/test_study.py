@@ -243,6 +243,14 @@ def test_hyps_that_somebody_has_spoiled_are_given_to_nobody(tmp_path: Path) -> N
     assert asked(joined(tmp_path / "r", "two")).number == 1
 
 
+def test_hyps_that_were_spoiled_and_skipped_are_passed_over(tmp_path: Path) -> None:
+    one = joined(tmp_path / "r", "one")
+    one.fail(asked(one), "out of memory", skip=True)
+    journal = Files(tmp_path / "r").journal
+    journal.write_text(journal.read_text().replace('"lr0":', '"lr9":'))
+    assert asked(joined(tmp_path / "r", "two")).number == 1
+
+
 def test_a_tell_that_failed_half_way_is_made_whole_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,8 +45,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     def settle(self, value: float) -> float:
         """Return the nearest allowed value, rounded."""
-        rounded = round(min(max(value, self.lower), self.upper), self.digits)
-        return min(max(rounded, self.lower), self.upper)
+        return self.clamp(round(self.clamp(value), self.digits))
 
 
 META: Mapping[str, Bounds] = MappingProxyType(

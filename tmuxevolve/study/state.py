@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -111,13 +110,18 @@ class State:
         Its worker was killed between the two, or another program has trained the same hyps. One
         that somebody has spoiled is over too.
         """
-        try:
-            over = self.table.holds(self.key(found.hyp))
-        except (msgspec.DecodeError, KeyError):
-            over = True
+        key = self._key_of(found.text)
+        over = key is None or self.table.holds(key)
         if over:
             self._close(found.number)
         return over
+
+    def _key_of(self, text: msgspec.Raw | bytes) -> bytes | None:
+        """Return the key of hyps as the journal has them; None when somebody has spoiled them."""
+        try:
+            return self.key(msgspec.json.decode(text, type=dict[str, float]))
+        except (msgspec.DecodeError, KeyError):
+            return None
 
     @property
     def next_number(self) -> int:
@@ -143,13 +147,9 @@ class State:
     def _ask(self, event: Asked) -> None:
         self.last_number = max(self.last_number, event.number)
         self._asked[event.number] = event
-        if event.notes:
-            self._note(event)
-
-    def _note(self, event: Asked) -> None:
-        with suppress(msgspec.DecodeError, KeyError):
-            hyp = msgspec.json.decode(event.hyp, type=dict[str, float])
-            self.notes[self.key(hyp)] = event.notes
+        key = self._key_of(event.hyp) if event.notes else None
+        if key is not None:
+            self.notes[key] = event.notes
 
     def _settle(self) -> None:
         """Open what was asked for and not told by now."""
@@ -165,7 +165,9 @@ class State:
         self.last_failure[event.worker] = event
         found = self.open.get(event.number)
         if found and event.skipped:
-            self.skipped.add(self.key(found.hyp))
+            key = self._key_of(found.text)
+            if key is not None:
+                self.skipped.add(key)
             self._close(event.number)
 
     def _give_back(self, event: GivenBack) -> None:
