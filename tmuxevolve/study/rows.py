@@ -96,17 +96,6 @@ class Shape(msgspec.Struct, frozen=True):
             and line.count(b",") == len(self.commas)
         )
 
-    def all_fit(self, block: bytes, count: int) -> bool:
-        """Say whether these are ``count`` such lines, each with its end."""
-        step, commas = self.length + 1, b"," * count
-        return (
-            len(block) == count * step
-            and block[self.length :: step] == b"\n" * count
-            and block.count(b"\n") == count
-            and block.count(b",") == count * len(self.commas)
-            and all(block[at::step] == commas for at in range(WIDTH, self.length, _CELL))
-        )
-
 
 def weighed_cells(layout: Layout) -> tuple[tuple[slice, float], ...]:
     """Return where in a line the metrics are that make up the fitness, with their weights."""

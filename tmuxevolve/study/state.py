@@ -52,8 +52,7 @@ class State:
     def _clear(self) -> None:
         self.open: dict[int, Open] = {}
         self.failures: Counter[int] = Counter()
-        self.failed_before = 0
-        self.skipped_before = 0
+        self._failed_before = self._given_up_before = 0
         self.last_failure: dict[str, Failed] = {}
         self.skipped: set[bytes] = set()
         self.notes: dict[bytes, Mapping[str, Any]] = {}
@@ -78,18 +77,24 @@ class State:
         mark: Mark,
         reservations: Sequence[Open],
         failed: int,
+        given_up: int,
         last_failure: Mapping[str, Failed],
     ) -> None:
         """Go on from a mark in the journal that fits."""
         self.journal.tail.resume(mark)
         self.open = {found.number: found for found in reservations}
-        self.failed_before = failed
+        self._failed_before, self._given_up_before = failed, given_up
         self.last_failure = dict(last_failure)
 
     @property
     def failed(self) -> int:
         """Return how many trainings failed."""
-        return self.failed_before + self.failures.total()
+        return self._failed_before + self.failures.total()
+
+    @property
+    def given_up(self) -> int:
+        """Return how many generations were skipped."""
+        return self._given_up_before + len(self.skipped)
 
     def append(self, event: Event) -> None:
         """Add to the journal; it counts at the next refresh. Raises OSError."""

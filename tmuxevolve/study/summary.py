@@ -54,7 +54,7 @@ def write(path: Path, state: State) -> None:
         journal=journal,
         open=tuple(found for found in [*state.open.values()] if not state.is_over(found)),
         failed=state.failed,
-        skipped=state.skipped_before + len(state.skipped),
+        skipped=state.given_up,
         last_failure=state.last_failure,
     )
     files.replace(path, msgspec.json.encode(summary).decode())
@@ -74,8 +74,7 @@ def resume(path: Path, state: State) -> None:
     if table.tail.fits(found.table) and journal.tail.fits(found.journal):
         table.resume(found.table, found.columns, found.finished, _generation(found.best, state))
         table.problem = found.problem
-        state.resume(found.journal, found.open, found.failed, found.last_failure)
-        state.skipped_before = found.skipped
+        state.resume(found.journal, found.open, found.failed, found.skipped, found.last_failure)
 
 
 def _generation(best: _Best | None, state: State) -> Generation | None:

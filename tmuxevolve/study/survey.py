@@ -60,7 +60,7 @@ def survey(results: Path) -> Survey | None:
         at_work=at_work,
         waiting=len(reservations) - len(at_work),
         failed=state.failed,
-        skipped=state.skipped_before + len(state.skipped),
+        skipped=state.given_up,
         failures=state.last_failure,
         problem=state.table.problem,
     )

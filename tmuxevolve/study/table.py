@@ -86,8 +86,7 @@ class Table:
         if again:
             self._clear()
         for block in blocks:
-            if not (self._ours and self._take_even(block)):
-                self._take(block[:-1].split(b"\n"))
+            self._take(block[:-1].split(b"\n"))
         return again
 
     def resume(
@@ -120,21 +119,6 @@ class Table:
         """Take a header."""
         self.columns = columns
         self._ours = columns == (*self.layout.metrics, *self._names)
-
-    def _take_even(self, block: bytes) -> bool:
-        """Take rows that are all formatted as ours are; False, and nothing done, for others.
-
-        The whole block is looked at column by column: a long history takes half of the time.
-        """
-        step = self._shape.length + 1
-        count, rest = divmod(len(block), step)
-        if rest or not self._shape.all_fit(block, count):
-            return False
-        for start in range(0, len(block), step):
-            line = block[start : start + step - 1]
-            if not self._plain(line):
-                self._odd(line)
-        return True
 
     def _take(self, lines: Sequence[bytes]) -> None:
         for line in lines:
