@@ -160,6 +160,12 @@ def parents_of_all() -> dict[int, int]:
     return found
 
 
+def born(pid: int) -> int:
+    """Return a process's start time in clock ticks since boot; 0 when it is gone."""
+    fields = _proc(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if fields else 0
+
+
 def _proc(pid: int, name: str) -> bytes:
     """Return what the kernel says of a process; nothing when it is gone."""
     try:

@@ -19,6 +19,7 @@ from tmuxevolve.census import (
     Census,
     Family,
     Target,
+    born,
     children_of_all,
     mark,
     names,
@@ -84,7 +85,8 @@ def trainer_pids(workers: Mapping[str, int]) -> dict[str, int]:
         staff = staff_of(name, first, children)
         trainers = [c for pid in staff for c in children.get(pid, ()) if c not in staff]
         if trainers:
-            found[name] = trainers[0]
+            # The one that trains is older than what stands by; pids begin anew after the last one.
+            found[name] = min(trainers, key=born)
     return found
 
 
