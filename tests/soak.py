@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from compiled import library
 from nvml_stub import NvmlStub
-from support import Box, box_processes, new_box, poll
+from support import Box, box_processes, command_line, new_box, poll
 
 from tmuxevolve import claims
 from tmuxevolve.study import history
@@ -208,7 +208,7 @@ class Soak:
         trainers = {p: e for p, e in processes.items() if "TMUXEVOLVE_WORKER" in e}
         on_gpu = Counter(e["CUDA_VISIBLE_DEVICES"] for e in trainers.values())
         figures.double_booked += sum(count > 1 for count in on_gpu.values())
-        staff = " ".join(" ".join(_cmdline(p)) for p in processes if p not in trainers)
+        staff = " ".join(" ".join(command_line(p)) for p in processes if p not in trainers)
         orphans = {p.pid for p, e in trainers.items() if e["TMUXEVOLVE_WORKER"] not in staff}
         # Twice in a row: one look can meet a trainer on its way out.
         figures.orphans += len(orphans & self.suspects)
@@ -299,12 +299,6 @@ def _environments(box: Box) -> dict[psutil.Process, dict[str, str]]:
         with suppress(psutil.Error, OSError):
             found[process] = process.environ()
     return found
-
-
-def _cmdline(process: psutil.Process) -> list[str]:
-    with suppress(psutil.Error):
-        return process.cmdline()
-    return []
 
 
 def _mount(folder: Path) -> bool:

@@ -139,9 +139,11 @@ class Box:
         return psutil.Process(next(int(p.split()[1]) for p in panes if p.split()[0] == window))
 
     def worker(self, window: str) -> psutil.Process:
-        """Return the worker that a window's keeper has forked."""
+        """Wait for the worker that a window's keeper forks, and return it."""
         keeper = self.keeper(window)
-        return next(p for p in keeper.children() if p.cmdline() == keeper.cmdline())
+        same = command_line(keeper)
+        (worker, *_) = poll(lambda: [p for p in keeper.children() if command_line(p) == same])
+        return worker
 
     def close(self) -> None:
         """End everything that was started here, however it was started."""
@@ -152,6 +154,14 @@ class Box:
             with suppress(psutil.Error):
                 process.kill()
         shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Return a process's argv; nothing of one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def box_processes(box: Box) -> list[psutil.Process]:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support import Box, Viewer, box_processes, poll
+from support import Box, Viewer, box_processes, command_line, poll
 
 from tmuxevolve.study import history
 from tmuxevolve.study.rows import Layout
@@ -158,7 +158,7 @@ def test_stop_gives_the_generation_back(box: Box, study: Any) -> None:
     box.cli("start")
     poll(lambda: len(list(results.glob("generations/*/hyp.yaml"))) == 2)
     assert box.cli("stop").returncode == 0
-    poll(lambda: not [p for p in box_processes(box) if "trainer.py" in str(p.cmdline())])
+    poll(lambda: not [p for p in box_processes(box) if "trainer.py" in str(command_line(p))])
     before = [(results / "generations" / f"000{n}" / "hyp.yaml").read_text() for n in (0, 1)]
     (box.root / "go").touch()
     box.cli("start")
@@ -198,7 +198,7 @@ def test_a_killed_workers_generation_is_finished_by_another(box: Box, study: Any
     results = study({"wait_for": str(box.root / "go")})
     box.cli("start")
     poll(lambda: len(list(results.glob("generations/*/hyp.yaml"))) == 2)
-    worker = next(p for p in box_processes(box) if "worker_entry" in " ".join(p.cmdline()[:5]))
+    worker = next(p for p in box_processes(box) if "worker_entry" in " ".join(command_line(p)[:5]))
     trainers = worker.children()
     worker.send_signal(signal.SIGKILL)
     for trainer in trainers:

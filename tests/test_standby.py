@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import psutil
 import pytest
-from support import Box, Viewer, box_processes, poll, trainer_session
+from support import Box, Viewer, box_processes, command_line, poll, trainer_session
 
 from tmuxevolve import spawn, standby
 from tmuxevolve.session import evolve as session_evolve
@@ -282,12 +282,7 @@ def test_standby_can_be_switched_off(box: Box) -> None:
 
 
 def loading(box: Box) -> list[psutil.Process]:
-    found = []
-    for process in box_processes(box):
-        with suppress(psutil.NoSuchProcess):
-            if "--loaded" in process.cmdline():
-                found.append(process)
-    return found
+    return [p for p in box_processes(box) if "--loaded" in command_line(p)]
 
 
 def stands_by(box: Box) -> psutil.Process:
