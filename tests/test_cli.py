@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from support import Box, Viewer, poll
 
 import tmuxevolve
-from tmuxevolve.cli import main
+from tmuxevolve.cli import COMMANDS, main
 from tmuxevolve.session.status import SessionStatus
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "status.schema.json"
@@ -51,10 +52,19 @@ def test_version_and_help(box: Box) -> None:
         assert "Examples:" in box.cli(command, "-h").stdout
 
 
+@pytest.mark.parametrize("name", main.list_commands(click.Context(main)))
+def test_the_table_of_commands_says_what_each_says_of_itself(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    (shown,) = (section[name][1] for section in COMMANDS.values() if name in section)
+    assert command
+    assert command.get_short_help_str(200).rstrip(".") == shown.rstrip(".")
+    assert command.name == name
+
+
 def test_completion(box: Box) -> None:
     assert complete(box, "start", "") == []
     box.session()
-    assert complete(box, "st") == ["start", "status", "stop"]
+    assert complete(box, "st") == ["start", "stop", "status"]
     assert complete(box, "start", "d") == ["demo"]
     assert complete(box, "attach", "") == []
     box.cli("start")

@@ -386,7 +386,7 @@ def test_ctrl_c_is_ignored_where_the_caller_ignores_it(box: Box) -> None:
 
 
 def test_the_installed_command_handles_ctrl_c_before_it_loads_anything() -> None:
-    """An entry point in cli.py would have all of click loaded first."""
+    """An entry point in cli would have all of click loaded first."""
     lines = (Path(__file__).parents[1] / "pyproject.toml").read_text().splitlines()
     assert 'tmuxevolve = "tmuxevolve.__main__:main"' in lines
     code = "import sys, tmuxevolve.__main__; print(*sys.modules)"

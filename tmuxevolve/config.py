@@ -77,7 +77,11 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which GPUs get a worker. Memory in bytes, utilisation in percent."""
+    """Which GPUs get a worker. Memory in bytes, utilisation in percent.
+
+    ``leave_free`` GPUs stay free for others, and one must have been free ``idle_for`` seconds.
+    ``watch`` goes on looking for GPUs that become free.
+    """
 
     use: _Use | Annotated[tuple[_GpuName, ...], msgspec.Meta(min_length=1)] = "free"
     max_memory_used: Size = msgspec.field(default_factory=lambda: Size(500 << 20))
@@ -85,6 +89,9 @@ class GpuPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     min_free_memory: Size | None = None
     ignore_processes: tuple[str, ...] = ()
     per_gpu: Annotated[int, msgspec.Meta(ge=1, le=16)] = 1
+    leave_free: Annotated[int, msgspec.Meta(ge=0)] = 0
+    idle_for: Duration | None = None
+    watch: bool = False
     visible: Literal["index", "uuid"] = "index"
 
 
@@ -93,6 +100,17 @@ class StopPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     signal: Literal["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] = "SIGINT"
     grace: Duration = msgspec.field(default_factory=lambda: Duration(30))
+
+
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who is told of what: a program, and services by Apprise's URLs."""
+
+    command: str | tuple[str, ...] | None = None
+    urls: tuple[str, ...] = ()
+    on: Annotated[tuple[Literal["finished", "failed", "best"], ...], msgspec.Meta(min_length=1)] = (
+        "finished",
+        "failed",
+    )
 
 
 class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,6 +129,9 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     min_free_memory: Size | None = None
     restart: RestartPolicy = msgspec.field(default_factory=RestartPolicy)
     stop: StopPolicy = msgspec.field(default_factory=StopPolicy)
+    schedule: str | None = None
+    overview: bool = False
+    notify: Notify | None = None
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +155,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     min_free_memory: int | None
     restart: RestartPolicy
     stop: StopPolicy
+    schedule: str | None = None
+    overview: bool = False
+    notify: Notify | None = None
     concealed: dict[str, str] = {}
 
     def shown(self, argv: Sequence[str]) -> tuple[str, ...]:

@@ -54,6 +54,9 @@ class _Resolver(msgspec.Struct, frozen=True):
             min_free_memory=entry.min_free_memory,
             restart=entry.restart,
             stop=entry.stop,
+            schedule=entry.schedule,
+            overview=entry.overview,
+            notify=entry.notify,
         )
 
     def _env(self, name: str, value: str) -> str:

@@ -30,7 +30,10 @@ class State(str, Enum):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What ``start`` knew about a window; it travels with the window itself."""
+    """What ``start`` knew about a window; it travels with the window itself.
+
+    ``source`` is the sessions file that it was started from.
+    """
 
     worker: str
     session: str
@@ -45,6 +48,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_signal: str
     stop_grace: float
     memory: Limit | None = None
+    source: str = ""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

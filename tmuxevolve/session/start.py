@@ -265,6 +265,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             stop_signal=session.stop.signal,
             stop_grace=float(session.stop.grace),
             memory=order.memory,
+            source=str(session.source),
         ),
     )
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tmuxevolve import completion
+from tmuxevolve.cli import completion
 
 F = TypeVar("F", bound=Callable[..., Any])
 
