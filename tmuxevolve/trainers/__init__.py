@@ -127,6 +127,15 @@ def find(name: str | None, command: Sequence[str]) -> Trainer:
     return next(trainer for trainer in map(_load, NAMES) if trainer.detects(command))
 
 
+def layout_of(columns: Sequence[str]) -> Layout | None:
+    """Return the layout of an evolve.csv with these columns; None when it is no trainer's own."""
+    from tmuxevolve.trainers import ultralytics_results
+
+    if tuple(columns[: len(YOLOV5.metrics)]) == YOLOV5.metrics:
+        return YOLOV5
+    return ultralytics_results.layout_of(columns)
+
+
 def _load(name: str) -> Trainer:
     if name == "yolov5":
         from tmuxevolve.trainers.yolov5 import YoloV5
