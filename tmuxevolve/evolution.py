@@ -21,7 +21,7 @@ from tmuxevolve.foreground import Window
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
 from tmuxevolve.study import files, heartbeat
-from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study
+from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study, training_seed
 from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Evolution:
             hyp=reservation.hyp,
             hyp_file=folder / "hyp.yaml",
             folder=folder,
-            seed=study.seed(reservation.number),
+            seed=training_seed(self._plan.search.seed, reservation.number),
         )
 
     def _prepare(self, training: Training) -> None:

@@ -28,6 +28,16 @@ COMMANDS = {
         ),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
+    "Results": {
+        "best": (
+            "results",
+            "Show the best generation, its hyps beside the base's, and how to train with them.",
+        ),
+        "plot": (
+            "results",
+            "Draw the run into one picture: fitness, every hyp, which hyps matter.",
+        ),
+    },
 }
 
 

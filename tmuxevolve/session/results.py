@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -133,21 +134,26 @@ def _base(found: Definition | None, first: Generation) -> Mapping[str, float]:
     return {name: base[name] for name in first.hyp if name in base}
 
 
-class _Record(msgspec.Struct, frozen=True):
-    """What the journal says: the ask of each hyps, the tell of each number."""
+class _Ask(msgspec.Struct, frozen=True, gc=False):
+    number: int
+    worker: str
 
-    asked: Mapping[tuple[float, ...], Asked]
+
+class _Record(msgspec.Struct, frozen=True):
+    """What the journal says: the ask of each hyps, by their hash, and the tell of each number."""
+
+    asked: Mapping[int, _Ask]
     told: Mapping[int, Told]
 
 
 def _points(where: Files, rows: Sequence[Generation]) -> tuple[Point, ...]:
-    names = sorted(rows[0].hyp)
+    names = tuple(rows[0].hyp)
     record = _record(where, names)
     return tuple(_point(row, names, record) for row in rows)
 
 
 def _point(row: Generation, names: Sequence[str], record: _Record) -> Point:
-    ask = record.asked.get(tuple(row.hyp.get(name, math.nan) for name in names))
+    ask = record.asked.get(_key(row.hyp, names))
     tell = record.told.get(ask.number) if ask else None
     return Point(
         number=ask.number if ask else row.number,
@@ -161,16 +167,21 @@ def _point(row: Generation, names: Sequence[str], record: _Record) -> Point:
 
 
 def _record(where: Files, names: Sequence[str]) -> _Record:
-    """Read the journal. A row's hyps are those of its ask: both have five significant digits."""
-    asked: dict[tuple[float, ...], Asked] = {}
+    """Read the journal."""
+    asked: dict[int, _Ask] = {}
     told: dict[int, Told] = {}
     decoder = msgspec.json.Decoder(dict[str, float])
     _, blocks = Journal(where.journal).new()
-    for event in (event for block in blocks for event in block):
+    for event in chain.from_iterable(blocks):
         if isinstance(event, Asked):
-            with suppress(msgspec.DecodeError, KeyError):
-                hyp = decoder.decode(event.hyp)
-                asked[tuple(hyp[name] for name in names)] = event
+            # Somebody may have spoiled them.
+            with suppress(msgspec.DecodeError):
+                asked[_key(decoder.decode(event.hyp), names)] = _Ask(event.number, event.worker)
         elif isinstance(event, Told):
             told[event.number] = event
     return _Record(asked, told)
+
+
+def _key(hyp: Mapping[str, float], names: Sequence[str]) -> int:
+    """Return what tells hyps apart: those of a row are those of its ask, to the last digit."""
+    return hash(tuple(map(hyp.get, names)))

@@ -59,6 +59,11 @@ class Result(msgspec.Struct, frozen=True):
     ended: float
 
 
+def training_seed(seed: int, number: int) -> int:
+    """Return the seed of a generation's training: the same when it is repeated."""
+    return Random(f"{seed}/{number}/training").getrandbits(31)
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far a study is after a tell; ``message`` says what was odd about its files."""
 
@@ -181,10 +186,6 @@ class Study:
                     self._write_best(final=True)
         finally:
             self._register.leave(self._worker)
-
-    def seed(self, number: int) -> int:
-        """Return a generation's seed for its training: the same when it is repeated."""
-        return Random(f"{self._search.seed}/{number}/training").getrandbits(31)
 
     def _turn(self) -> AbstractContextManager[None]:
         return prepared(self.files.queue, self.files.lock, self._state.refresh)

@@ -91,6 +91,13 @@ class Trainer(Protocol):
     def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
         """Return the command that trains one generation, in the session's workdir."""
 
+    def by_hand(self, session: Session, training: Training) -> tuple[str, ...]:
+        """Return the session's own command with this training's hyps, for a person to run.
+
+        Nothing of what an evolution adds is in it, and values of ``env`` are not shown. Raises
+        UsageError when the command contradicts the session.
+        """
+
     def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
         """Return a command that loads the trainer, and then waits.
 

@@ -40,7 +40,10 @@ class UltralyticsCommand:
         if self._begin is None:
             raise self.conflict("expected yolo, or python -m ultralytics.cfg.__init__")
         self.program = session.command[: self._begin + 1]
-        self.arguments = tuple(_merged(session.command[self._begin + 1 :]))
+        parts = tuple(_parts(session.command[self._begin + 1 :]))
+        self.arguments = tuple(map(_merged, parts))
+        shown = (_merged(session.shown(part)) for part in parts)
+        self._shown = dict(zip(self.arguments, shown, strict=True))
         self.values = dict(_named(self.arguments))
         self._check_mode()
         self._check_paths()
@@ -80,6 +83,10 @@ class UltralyticsCommand:
         out = {*names, *_PLACE, "device"}
         left = (word for word in self.arguments if (_name(word) or word) not in out)
         return (*self.program, *left)
+
+    def shown(self, words: Sequence[str]) -> tuple[str, ...]:
+        """Return words of this command for people to see: values of ``env`` may be secrets."""
+        return tuple(self._shown.get(word, word) for word in self.session.shown(words))
 
     def device(self, *, on_gpu: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what stays of ``device=``, and notes.
@@ -187,7 +194,7 @@ def trains(command: Sequence[str]) -> bool:
     begin = _program(command)
     if begin is None:
         return False
-    words = {word.lstrip("-") for word in _merged(command[begin + 1 :])}
+    words = {_merged(parts).lstrip("-") for parts in _parts(command[begin + 1 :])}
     return bool(words & {"train", "mode=train"})
 
 
@@ -202,19 +209,29 @@ def _program(command: Sequence[str]) -> int | None:
     return max(names, default=None)
 
 
-def _merged(words: Sequence[str]) -> Iterator[str]:
-    """Yield arguments with `name = value` in one word, as Ultralytics takes them (see its
-    merge_equals_args), without dashes in front and a comma behind."""
+def _parts(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each argument: `name = value` is one, as Ultralytics takes it (see its
+    merge_equals_args)."""
     left = list(words)
     while left:
-        word = left.pop(0)
-        if left and left[0].startswith("=") and "=" not in word:
-            word += left.pop(0)
-        if left and word.endswith("=") and "=" not in left[0]:
-            word += left.pop(0)
-        while left and word.count("[") > word.count("]"):
-            word += left.pop(0)
-        yield word.removeprefix("--").removesuffix(",")
+        parts = [left.pop(0)]
+        if left and left[0].startswith("=") and "=" not in parts[0]:
+            parts.append(left.pop(0))
+        if left and parts[-1].endswith("=") and "=" not in left[0]:
+            parts.append(left.pop(0))
+        while left and _is_open(parts):
+            parts.append(left.pop(0))
+        yield tuple(parts)
+
+
+def _is_open(parts: Sequence[str]) -> bool:
+    text = "".join(parts)
+    return text.count("[") > text.count("]")
+
+
+def _merged(parts: Sequence[str]) -> str:
+    """Return an argument as one word, without dashes in front and a comma behind."""
+    return "".join(parts).removeprefix("--").removesuffix(",")
 
 
 def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
