@@ -28,23 +28,17 @@ _VECTORS = 2000
 
 def fitness(figure: SubFigure, run: Run) -> None:
     """Draw fitness over time, a colour for each window, and the best so far."""
-    axes = figure.subplots()
-    where, names = series.axis(run), series.windows(run)
-    for number, name in enumerate(names):
-        own = [
-            (place, point.fitness)
-            for place, point in zip(where.values, run.points, strict=True)
-            if (point.window or series.UNKNOWN) == name
-        ]
-        places, values = zip(*own, strict=True)
-        axes.scatter(
-            places,
-            values,
-            s=_size(len(run.points)),
-            color=f"C{number}",
-            label=_short(name),
-            rasterized=len(run.points) > _VECTORS,
-        )
+    axes, where = figure.subplots(), series.axis(run)
+    colours = {name: f"C{number}" for number, name in enumerate(series.windows(run))}
+    axes.scatter(
+        where.values,
+        [point.fitness for point in run.points],
+        s=_size(len(run.points)),
+        c=[colours[series.window(point)] for point in run.points],
+        rasterized=len(run.points) > _VECTORS,
+    )
+    for name, colour in colours.items():
+        axes.scatter([], [], color=colour, label=_short(name))
     line = series.running_best(run, where)
     axes.step(line.places, line.fitness, where="post", color="black", lw=1.2, label="best so far")
     best = run.ranked[0]
@@ -74,14 +68,12 @@ def parallel(figure: SubFigure, run: Run, drawn: Sample) -> None:
     scales = [_Scale(drawn.points, name) for name in names]
     lines = [[(i, s.of(point)) for i, s in enumerate(scales)] for point in drawn.points[::-1]]
     values = [point.fitness for point in drawn.points[::-1]]
-    # The worst tenth has one colour: a training that failed to learn would take all the others.
-    limit = sorted(values, key=run.layout.rank)[len(values) // 10]
     drawing = LineCollection(
         lines,
         array=values,
         cmap=_COLOURS if run.layout.direction == "maximize" else f"{_COLOURS}_r",
-        clim=sorted((limit, values[-1])),
-        lw=0.8,
+        clim=series.limits(drawn),
+        lw=0.8 if len(lines) < 200 else 0.4,
         alpha=0.6,
         rasterized=len(lines) > _VECTORS // 10,
     )

@@ -9,11 +9,11 @@ import msgspec
 
 from tmuxevolve.session.results import Point, Run
 
-# Hyps that reach over more than this factor are drawn on a logarithmic axis.
-_DECADES = 30
+DECADES = 30
+"""Hyps that reach over more than this factor are drawn on a logarithmic axis."""
+
 _UNITS = {"days": 86_400, "hours": 3600, "minutes": 60}
-UNKNOWN = "unknown"
-"""The window of what no worker of ours has trained."""
+_UNKNOWN = "unknown"
 
 
 class Axis(msgspec.Struct, frozen=True):
@@ -21,6 +21,7 @@ class Axis(msgspec.Struct, frozen=True):
 
     label: str
     values: tuple[float, ...]
+    timed: bool = False
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -48,7 +49,13 @@ def axis(run: Run) -> Axis:
     first, span = min(starts), max(ends) - min(starts)
     unit = next((unit for unit, seconds in _UNITS.items() if span >= 2 * seconds), "seconds")
     seconds = _UNITS.get(unit, 1)
-    return Axis(f"{unit} since the start", tuple((end - first) / seconds for end in ends))
+    values = tuple((end - first) / seconds for end in ends)
+    return Axis(f"{unit} since the start", values, timed=True)
+
+
+def order(run: Run) -> Axis:
+    """Return the order in which the generations were finished."""
+    return Axis("generations, as they finished", tuple(map(float, range(len(run.points)))))
 
 
 def running_best(run: Run, where: Axis) -> Line:
@@ -64,10 +71,14 @@ def running_best(run: Run, where: Axis) -> Line:
     return Line(places, fitness)
 
 
+def window(point: Point) -> str:
+    """Return the window that a point was trained in, also where no worker of ours has done it."""
+    return point.window or _UNKNOWN
+
+
 def windows(run: Run) -> tuple[str, ...]:
     """Return the windows that have trained, gpu2 before gpu10."""
-    names = {point.window or UNKNOWN for point in run.points}
-    return tuple(sorted(names, key=_natural))
+    return tuple(sorted({window(point) for point in run.points}, key=_natural))
 
 
 def sample(run: Run, limit: int) -> Sample:
@@ -81,10 +92,19 @@ def sample(run: Run, limit: int) -> Sample:
     return Sample(kept, f"{note} one in {step} of the others")
 
 
+def limits(drawn: Sample) -> tuple[float, float]:
+    """Return the fitnesses between which colours differ.
+
+    The worst tenth has one: a training that failed to learn would take all the others.
+    """
+    last, first = drawn.points[-1 - len(drawn.points) // 10].fitness, drawn.points[0].fitness
+    return (last, first) if last <= first else (first, last)
+
+
 def is_wide(values: Sequence[float]) -> bool:
     """Say whether values need a logarithmic axis to be told apart."""
     low, high = min(values), max(values)
-    return low > 0 and high / low > _DECADES
+    return low > 0 and high / low > DECADES
 
 
 def _natural(name: str) -> list[str]:

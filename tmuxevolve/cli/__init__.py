@@ -37,6 +37,7 @@ COMMANDS = {
             "results",
             "Draw the run into one picture: fitness, every hyp, which hyps matter.",
         ),
+        "report": ("results", "Write the run as one page for a browser, which needs no network."),
     },
 }
 

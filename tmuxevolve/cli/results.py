@@ -109,6 +109,39 @@ def plot(
     click.echo(f"{output}: {len(run.points)} generations")
 
 
+@click.command()
+@click.argument("session", required=False, shell_complete=completion.session)
+@options.file_option
+@options.results_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default="report.html",
+    show_default=True,
+    metavar="FILE",
+    help="What to write.",
+)
+def report(session: str | None, file: Path | None, results: Path | None, output: Path) -> None:
+    """Write the run as one page for a browser, which needs no network.
+
+    It shows what plot draws; a click on a generation shows its hyps beside the base's. All is in
+    the one file: copy it wherever you like.
+
+    \b
+    Examples:
+      tmuxevolve report
+      tmuxevolve report yolov5 -o search.html
+      tmuxevolve report --results ~/runs/search
+    """
+    from tmuxevolve.charts import page
+
+    page.check()
+    run, found = _run(session, file, results)
+    page.save(run, found.name if found else run.results.name, output)
+    click.echo(f"{output}: {len(run.points)} generations")
+
+
 def _run(
     session: str | None, file: Path | None, results: Path | None
 ) -> tuple[Run, Session | None]:
