@@ -7,32 +7,31 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import study_worker as instant
+from study_worker import BASE
 
 from tmuxevolve.study import definition, rows
 from tmuxevolve.study.definition import Definition
 from tmuxevolve.study.files import Files, yaml_lines
 from tmuxevolve.study.heartbeat import myself
-from tmuxevolve.study.mutation import Bounds
-from tmuxevolve.study.rows import Layout
+from tmuxevolve.study.mutation import META, Bounds
+from tmuxevolve.study.rows import YOLOV5, Layout
 from tmuxevolve.study.study import Reservation, Result, Search, Study
 
+BUDGET = 1000
 BEGAN = 1_795_452_026.0
 FITNESS = Layout(metrics=("fitness",), weights=(1.0,))
 
 
-def make(results: Path, count: int, *, diverged: int = 0) -> None:
+def make(results: Path, count: int, *, diverged: int = 0, hyps: int = 29) -> None:
     """Let two windows finish so many generations of YOLOv5's hyps; the last ones diverge."""
-    results.mkdir(parents=True)
-    instant.define(results, count)
     names = ("gpu0-0123456789abcdef", "gpu10-w1-0123456789abcdef")
-    workers = [Study(results, instant.search(), myself(name, name)) for name in names]
+    base = dict([*BASE.items()][:hyps])
+    workers = [define(results, base, YOLOV5, worker, META) for worker in names]
     for number in range(count):
         worker = workers[number % 2]
         reservation = worker.ask()
         assert reservation
-        bad = number >= count - diverged
-        worker.tell(reservation, _result(reservation, number, nan=bad))
+        worker.tell(reservation, _result(reservation, number, nan=number >= count - diverged))
         folder = worker.files.generation(reservation.number)
         folder.mkdir(parents=True)
         (folder / "hyp.yaml").write_text(yaml_lines(reservation.hyp))
@@ -41,19 +40,31 @@ def make(results: Path, count: int, *, diverged: int = 0) -> None:
 
 
 def _result(reservation: Reservation, number: int, *, nan: bool) -> Result:
-    metrics = (math.nan,) * 7 if nan else instant.result(reservation.hyp).metrics
+    found = sum(value / (1 + value) for value in reservation.hyp.values()) / len(reservation.hyp)
     began = BEGAN + 600 * (number // 2)
-    return Result(metrics, began, began + 500 + number)
+    return Result((math.nan if nan else found,) * 7, began, began + 500 + number)
 
 
-def define(results: Path, base: Mapping[str, float], layout: Layout = FITNESS) -> Study:
+def define(
+    results: Path,
+    base: Mapping[str, float],
+    layout: Layout = FITNESS,
+    worker: str = "cpu0-0123456789abcdef",
+    space: Mapping[str, Bounds] | None = None,
+) -> Study:
     """Make a study of any hyps, and return a worker of it."""
-    results.mkdir(parents=True)
-    wanted = Definition(generations=1000, base=dict(base), layout=layout)
+    results.mkdir(parents=True, exist_ok=True)
+    wanted = Definition(generations=BUDGET, base=dict(base), layout=layout)
     definition.agree(Files(results), wanted, budget=None)
-    space = {name: Bounds(1.0, 0.0, 10.0) for name in base}
-    search = Search(base=dict(base), space=space, layout=layout, sampler="random", seed=0)
-    return Study(results, search, myself("cpu0-0123456789abcdef", "cpu0"))
+    known = space or {}
+    search = Search(
+        base=dict(base),
+        space={name: known.get(name, Bounds(1.0, 0.0, 10.0)) for name in base},
+        layout=layout,
+        sampler="yolov5" if space else "random",
+        seed=0,
+    )
+    return Study(results, search, myself(worker, worker))
 
 
 def tell(study: Study, *fitness: float) -> None:

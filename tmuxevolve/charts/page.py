@@ -49,7 +49,7 @@ def page(run: Run, title: str) -> str:
     """Return a run's page."""
     from plotly.offline import get_plotlyjs
 
-    plotly, script = get_plotlyjs(), _part("page.js")
+    plotly, script = get_plotlyjs(), _part("charts.js") + _part("page.js")
     return Template(_part("page.html")).substitute(
         # Whatever a study's names hold: no other script runs, and nothing is fetched.
         allowed=" ".join(map(_digest, (plotly, script))),

@@ -65,6 +65,9 @@ def hyps(figure: SubFigure, run: Run, drawn: Sample) -> None:
 def parallel(figure: SubFigure, run: Run, drawn: Sample) -> None:
     """Draw a line through the varied hyps of each generation, coloured by fitness."""
     axes, names = figure.subplots(), run.varied
+    if not names:
+        _say(axes, "no hyp varies")
+        return
     scales = [_Scale(drawn.points, name) for name in names]
     lines = [[(i, s.of(point)) for i, s in enumerate(scales)] for point in drawn.points[::-1]]
     values = [point.fitness for point in drawn.points[::-1]]
@@ -92,8 +95,7 @@ def importance(figure: SubFigure, found: Importance) -> None:
     axes = figure.subplots()
     axes.set_title("What makes the best tenth (PED-ANOVA)")
     if found.missing:
-        axes.axis("off")
-        axes.text(0.5, 0.5, found.missing, ha="center", va="center", wrap=True, fontsize=9)
+        _say(axes, found.missing)
         return
     names = [*found.shares][::-1]
     axes.barh([_short(name) for name in names], [found.shares[name] for name in names])
@@ -142,6 +144,11 @@ def _hyp(axes: Axes, run: Run, drawn: Sample, name: str) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_title(f"{_short(name)} = {best.hyp[name]:.4g}", fontsize=9)
     axes.tick_params(labelsize=8)
+
+
+def _say(axes: Axes, text: str) -> None:
+    axes.axis("off")
+    axes.text(0.5, 0.5, text, ha="center", va="center", wrap=True, fontsize=9)
 
 
 def _star(axes: Axes, x: float, y: float) -> None:
