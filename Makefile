@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux uml clean
+.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux chromium uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
 
-test: .venv/.dev tmux
+test: .venv/.dev tmux chromium
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
@@ -58,6 +58,13 @@ tmux:
 	  else \
 	    echo "tmux is missing: sudo apt install tmux, then run make again" >&2; exit 5; \
 	  fi; }
+
+# Without it the report's tests in a browser are skipped, and the others run.
+chromium:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
+	  echo "no Chromium: sudo apt install chromium chromium-driver, for the tests of the report" >&2
 
 hyperfine:
 	@command -v hyperfine >/dev/null || { \

@@ -92,3 +92,10 @@ def test_status_imports_what_it_looks_at(box: Box) -> None:
     ours, packages = imported(box, "status")
     assert ours == STATUS
     assert not packages & {*NEVER, "yaml", "pynvml"}
+
+
+@pytest.mark.parametrize("command", ["best", "plot", "report"])
+def test_results_are_read_without_what_draws_them(box: Box, command: str) -> None:
+    ours, packages = imported(box, command, "--results", "nowhere")
+    assert not packages & {"matplotlib", "plotly", "optuna", "numpy", "libtmux", "psutil"}
+    assert "multiplexer.tmux" not in ours

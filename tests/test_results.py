@@ -97,6 +97,21 @@ def test_native_mode_begins_with_its_first_row(tmp_path: Path, layout: Layout) -
     assert [p.number for p in run.ranked] == [1, 0]
 
 
+def test_rows_with_other_hyps_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = ({"lr": 0.5, "x": 1.0}, {"lr": math.inf, "x": 1.0}, {"lr": 0.7, "x": 1.0})
+    path = tmp_path / "evolve.csv"
+    finished_run.write_rows(path, YOLOV5, *rows)
+    other = tmp_path / "other" / "evolve.csv"
+    finished_run.write_rows(other, YOLOV5, {"lr": 0.9, "y": 1.0})
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    run = results.read(tmp_path)
+    assert [(point.number, point.hyp["lr"]) for point in run.points] == [(0, 0.5), (2, 0.7)]
+    assert run.problem == "evolve.csv: line 5 is a header once more"
+    finished_run.write_rows(path, YOLOV5, *rows)
+    problem = "evolve.csv: 1 left out: other hyps, or no finite numbers for them"
+    assert results.read(tmp_path).problem == problem
+
+
 def test_nothing_to_look_at_is_one_line_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(NothingFoundError, match="no study there"):
         results.read(tmp_path / "nowhere")

@@ -67,7 +67,7 @@ function layout(look, more) {
 
 function axis(look, more) {
   return {
-    gridcolor: look.grid, linecolor: look.grid, zeroline: false, automargin: true,
+    gridcolor: look.grid, linecolor: look.grid, zeroline: false, automargin: true, exponentformat: "none",
     tickfont: { color: look.faint }, ...more,
   };
 }

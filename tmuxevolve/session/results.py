@@ -18,7 +18,6 @@ import msgspec
 from tmuxevolve import trainers
 from tmuxevolve.errors import NothingFoundError
 from tmuxevolve.study import definition, history
-from tmuxevolve.study.definition import Definition
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Asked, Journal, Told
@@ -26,6 +25,7 @@ from tmuxevolve.study.rows import Layout
 
 # What `start` puts behind a window's name, so that no two workers have the same one.
 _UNIQUE = r"-[0-9a-f]{16}$"
+_LEFT_OUT = "evolve.csv: {} left out: other hyps, or no finite numbers for them"
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,24 +114,30 @@ def read(results: Path) -> Run:
     if layout is None:
         raise NothingFoundError(f"{results}: no study there, and no evolve.csv of a known trainer")
     rows = history.read(where.table, layout)
-    if not rows.generations:
-        why = f" ({rows.problem})" if rows.problem else ""
+    base = found.base if found else _first_hyp(rows.generations)
+    sound = [row for row in rows.generations if _is_sound(row.hyp, base)]
+    left_out = len(rows.generations) - len(sound)
+    problem = rows.problem or (_LEFT_OUT.format(left_out) if left_out else None)
+    if not sound:
+        why = f" ({problem})" if problem else ""
         raise NothingFoundError(f"{results}: no generation is finished yet{why}")
-    points = _points(where, rows.generations)
     return Run(
         results=results,
         layout=layout,
-        base=_base(found, rows.generations[0]),
+        base={name: base[name] for name in sound[0].hyp},
         budget=found.generations if found else None,
-        points=points,
-        problem=rows.problem,
+        points=_points(where, sound),
+        problem=problem,
     )
 
 
-def _base(found: Definition | None, first: Generation) -> Mapping[str, float]:
-    """Return the hyps to compare with, in the order of evolve.csv's columns."""
-    base = found.base if found else first.hyp
-    return {name: base[name] for name in first.hyp if name in base}
+def _first_hyp(rows: Sequence[Generation]) -> Mapping[str, float]:
+    return rows[0].hyp if rows else {}
+
+
+def _is_sound(hyp: Mapping[str, float], base: Mapping[str, float]) -> bool:
+    """Say whether a row has all hyps, and numbers for them: another program may have written it."""
+    return hyp.keys() == base.keys() and all(map(math.isfinite, hyp.values()))
 
 
 class _Ask(msgspec.Struct, frozen=True, gc=False):
