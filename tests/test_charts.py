@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support import Box
 
-from tmuxevolve.charts import picture, series
+from tmuxevolve.charts import PARTS, picture, series
 from tmuxevolve.charts.importance import FEWEST, importance
 from tmuxevolve.cli import main
 from tmuxevolve.session import results
@@ -147,7 +147,7 @@ def test_one_generation_and_odd_names_can_be_drawn(tmp_path: Path) -> None:
     hyp = {"$lr_0$": 0.5, "_x\\frac": 0.5, "学習率": 0.5, "n" * 90: 0.5}
     finished_run.tell(finished_run.define(tmp_path / "r", hyp), 0.5)
     run = results.read(tmp_path / "r")
-    picture.save(run, tmp_path / "one.svg", picture.PARTS)
+    picture.save(run, tmp_path / "one.svg", PARTS)
     text = (tmp_path / "one.svg").read_text()
     assert "$lr_0$ = 0.5" in text
     assert "n" * 23 + "… = 0.5" in text

@@ -46,7 +46,7 @@ def _generation_row(entry: Entry, names: Sequence[str]) -> Sequence[str]:
 def _beside(found: Best) -> list[str]:
     (entry,) = found.top
     rows = (
-        (name, _base(found, name), f"{value:.5g}", change(found.base.get(name), value))
+        (name, f"{found.base[name]:.5g}", f"{value:.5g}", change(found.base[name], value))
         for name, value in entry.hyp.items()
     )
     file = [f"these hyps are in {entry.hyp_file}"] if entry.hyp_file else []
@@ -54,25 +54,18 @@ def _beside(found: Best) -> list[str]:
 
 
 def _several(found: Best, width: int | None) -> list[str]:
-    rows = ((name, _base(found, name), *_values(found, name)) for name in found.top[0].hyp)
+    hyps = [found.base, *(entry.hyp for entry in found.top)]
+    rows = ((name, *(f"{hyp[name]:.5g}" for hyp in hyps)) for name in found.base)
     numbers = (f"GEN {entry.number}" for entry in found.top)
     return table(("HYP", "BASE", *numbers), rows, width)
 
 
-def _base(found: Best, name: str) -> str:
-    return f"{found.base[name]:.5g}" if name in found.base else "-"
-
-
-def change(base: float | None, value: float) -> str:
+def change(base: float, value: float) -> str:
     """Return by how much a hyp has moved, absolute and in percent; nothing where it has not."""
-    if base is None or value == base:
+    if value == base:
         return ""
     percent = f" ({100 * (value - base) / abs(base):+.3g}%)" if base else ""
     return f"{value - base:+.3g}{percent}"
-
-
-def _values(found: Best, name: str) -> Iterator[str]:
-    return (f"{entry.hyp[name]:.5g}" if name in entry.hyp else "-" for entry in found.top)
 
 
 def _steps(found: Best, command: Command, program: str) -> Iterator[str]:

@@ -89,6 +89,8 @@ function drawFitness() {
   const [low, high] = span(points.fitness);
   const worst = run.maximize ? low : high;
   const traces = run.windows.map((name, window) => {
+    // There are fewer colours than there may be windows.
+    const shape = ["circle", "diamond", "square"][Math.floor(window / look.windows.length) % 3];
     const own = points.window.flatMap((of, index) => (of === window ? [index] : []));
     return {
       type: points.fitness.length > many ? "scattergl" : "scatter", mode: "markers",
@@ -100,7 +102,7 @@ function drawFitness() {
       marker: {
         color: look.windows[window % look.windows.length],
         size: points.fitness.length > many ? 4 : 7, opacity: points.fitness.length > many ? 0.6 : 1,
-        symbol: own.map((i) => (points.fitness[i] === null ? "x" : "circle")),
+        symbol: own.map((i) => (points.fitness[i] === null ? "x" : shape)),
       },
     };
   });
@@ -179,7 +181,7 @@ function drawHyps() {
       font: { size: across > 2 ? 11 : 10, color: look.text },
     });
     const base = run.base[hyp];
-    if (base !== null && (kind === "linear" || base > 0)) {
+    if (kind === "linear" || base > 0) {
       made.shapes.push({
         type: "line", xref: `x${id}`, yref: `y${id} domain`, x0: base, x1: base, y0: 0, y1: 1,
         line: { color: look.faint, width: 1, dash: "dash" }, layer: "below",

@@ -2,8 +2,7 @@
 
 It asks how differently the best tenth of the generations lies from all that were tried. So it
 fits to what an evolution tries, which lies around its parents: fANOVA's forest would answer for the
-whole space, most of which was never tried. It needs no scikit-learn either, and takes milliseconds
-where a forest takes seconds.
+whole space, most of which was never tried. It needs no scikit-learn either.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ function row(table, cells, kind = "td") {
 }
 
 function moved(base, value) {
-  if (base === null || value === base || value === null) return "";
+  if (value === base) return "";
   const sign = value > base ? "+" : "";
   return base ? `${sign}${number((100 * (value - base)) / Math.abs(base), 3)}%` : `${sign}${number(value, 3)}`;
 }

@@ -1,7 +1,8 @@
 """The page of a run: one file that needs no network, drawn in the browser by plotly.js.
 
-plotly.js comes inside the plotly package as one file, draws 100,000 points on the GPU, and has
-parallel coordinates of its own whose axes can be brushed. Vega-Lite has none of the three.
+plotly.js lies in the plotly package as one file, draws 100,000 points on the GPU, and has parallel
+coordinates whose axes can be brushed. Vega-Lite draws on the CPU, and takes parallel coordinates as
+a row for each hyp of each generation.
 """
 
 from __future__ import annotations
@@ -9,21 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
 
 import msgspec
 
-from tmuxevolve.charts import series
+from tmuxevolve.charts import require, series
 from tmuxevolve.charts.importance import importance
 from tmuxevolve.charts.series import Axis, Sample
-from tmuxevolve.errors import MissingError, NothingFoundError
 from tmuxevolve.session.results import Run
 
 _POINTS, _LINES, _TOP = 2000, 1000, 10
@@ -31,17 +29,12 @@ _POINTS, _LINES, _TOP = 2000, 1000, 10
 
 def check() -> None:
     """Raise MissingError without plotly."""
-    if find_spec("plotly") is None:
-        raise MissingError(
-            "report needs plotly: pip install 'tmuxevolve[report]',"
-            " or pipx inject tmuxevolve plotly"
-        )
+    require("report", "plotly")
 
 
 def save(run: Run, title: str, path: Path) -> None:
     """Write a run's page. Raises NothingFoundError, OSError."""
-    if run.best is None:
-        raise NothingFoundError(f"{run.results}: no generation has a finite fitness: all diverged")
+    run.check()
     path.write_text(page(run, title), encoding="utf-8")
 
 
@@ -88,7 +81,7 @@ def _data(run: Run, title: str) -> Mapping[str, Any]:
         "decades": series.DECADES,
         "metrics": run.layout.metrics if len(run.layout.metrics) > 1 else (),
         "names": names,
-        "base": [run.base.get(name) for name in names],
+        "base": [run.base[name] for name in names],
         "varied": [names.index(name) for name in run.varied],
         "windows": series.windows(run),
         "time": _where(run, where) if where.timed else None,
@@ -115,7 +108,7 @@ def _columns(run: Run, names: Sequence[str]) -> Mapping[str, Any]:
         "number": [point.number for point in points],
         "fitness": [point.fitness if point.counts else None for point in points],
         "metrics": [*zip(*(point.metrics for point in points), strict=True)],
-        "hyps": [[point.hyp.get(name, math.nan) for point in points] for name in names],
+        "hyps": [[point.hyp[name] for point in points] for name in names],
         "window": [windows[series.window(point)] for point in points],
         "ended": [point.ended for point in points],
         "duration": [point.duration for point in points],

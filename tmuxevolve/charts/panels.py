@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import ceil, log10
 from typing import TYPE_CHECKING
 
+from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -29,7 +31,7 @@ _VECTORS = 2000
 def fitness(figure: SubFigure, run: Run) -> None:
     """Draw fitness over time, a colour for each window, and the best so far."""
     axes, where = figure.subplots(), series.axis(run)
-    colours = {name: f"C{number}" for number, name in enumerate(series.windows(run))}
+    colours = _colours(series.windows(run))
     axes.scatter(
         where.values,
         [point.fitness for point in run.points],
@@ -38,7 +40,7 @@ def fitness(figure: SubFigure, run: Run) -> None:
         rasterized=len(run.points) > _VECTORS,
     )
     for name, colour in colours.items():
-        axes.scatter([], [], color=colour, label=_short(name))
+        axes.scatter([], [], color=[colour], label=_short(name))
     line = series.running_best(run, where)
     axes.step(line.places, line.fitness, where="post", color="black", lw=1.2, label="best so far")
     best = run.ranked[0]
@@ -103,6 +105,11 @@ def importance(figure: SubFigure, found: Importance) -> None:
     axes.set(xlabel="share of the importance", ylim=(-0.6, len(names) - 0.4))
 
 
+def _colours(names: Sequence[str]) -> Mapping[str, Sequence[float]]:
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    return {name: colours(number % colours.N) for number, name in enumerate(names)}
+
+
 class _Scale:
     """Where a hyp's values lie between its smallest and its largest."""
 
@@ -130,8 +137,7 @@ def _hyp(axes: Axes, run: Run, drawn: Sample, name: str) -> None:
         cmap=_COLOURS,
         rasterized=len(values) * len(best.hyp) > _VECTORS,
     )
-    if name in run.base:
-        axes.axvline(run.base[name], color="0.5", ls="--", lw=1, zorder=0)
+    axes.axvline(run.base[name], color="0.5", ls="--", lw=1, zorder=0)
     _star(axes, best.hyp[name], best.fitness)
     if min(values) == max(values):
         axes.set_xticks(values[:1])

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tmuxevolve.errors import MissingError, NothingFoundError, UsageError
+from tmuxevolve.charts import require
+from tmuxevolve.errors import UsageError
 from tmuxevolve.session.results import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import SubFigure
 
-PARTS = ("fitness", "hyps", "parallel", "importance")
-"""What a picture may show, in its order from above."""
-
-SUFFIXES = (".png", ".svg", ".pdf")
+_SUFFIXES = (".png", ".svg", ".pdf")
 _WIDTH = 15.0
 _DOTS = 100
 # So many points in each panel, and so many lines, can still be told apart.
@@ -35,13 +32,9 @@ class _Part(msgspec.Struct, frozen=True):
 
 def check(path: Path) -> None:
     """Raise UsageError for a file of another kind, MissingError without matplotlib."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    if find_spec("matplotlib") is None:
-        raise MissingError(
-            "plot needs matplotlib: pip install 'tmuxevolve[plot]',"
-            " or pipx inject tmuxevolve matplotlib"
-        )
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"{path}: expected a name that ends in {', '.join(_SUFFIXES)}")
+    require("plot", "matplotlib")
 
 
 def save(run: Run, path: Path, parts: Sequence[str]) -> None:
@@ -51,8 +44,7 @@ def save(run: Run, path: Path, parts: Sequence[str]) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    if run.best is None:
-        raise NothingFoundError(f"{run.results}: no generation has a finite fitness: all diverged")
+    run.check()
     # A $ in a name is no formula.
     plain: Any = {"text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False}
     with mpl.rc_context(plain), warnings.catch_warnings():

@@ -43,9 +43,7 @@ def axis(run: Run) -> Axis:
     starts = [point.started for point in run.points if point.started is not None]
     ends = [point.ended for point in run.points if point.ended is not None]
     if len(ends) < len(run.points):
-        return Axis(
-            "generations, in the order of evolve.csv", tuple(map(float, range(len(run.points))))
-        )
+        return order(run)
     first, span = min(starts), max(ends) - min(starts)
     unit = next((unit for unit, seconds in _UNITS.items() if span >= 2 * seconds), "seconds")
     seconds = _UNITS.get(unit, 1)
@@ -55,7 +53,9 @@ def axis(run: Run) -> Axis:
 
 def order(run: Run) -> Axis:
     """Return the order in which the generations were finished."""
-    return Axis("generations, as they finished", tuple(map(float, range(len(run.points)))))
+    return Axis(
+        "generations, in the order of evolve.csv", tuple(map(float, range(len(run.points))))
+    )
 
 
 def running_best(run: Run, where: Axis) -> Line:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tmuxevolve.charts import PARTS
 from tmuxevolve.cli import completion, options, world
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def best(
 @click.option(
     "--part",
     "parts",
-    type=click.Choice(("fitness", "hyps", "parallel", "importance")),
+    type=click.Choice(PARTS),
     multiple=True,
     help="Only this part; may be repeated.",
 )
@@ -105,7 +106,7 @@ def plot(
 
     picture.check(output)
     run, _ = _run(session, file, results)
-    picture.save(run, output, parts or picture.PARTS)
+    picture.save(run, output, parts or PARTS)
     click.echo(f"{output}: {len(run.points)} generations")
 
 

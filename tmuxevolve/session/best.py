@@ -9,7 +9,7 @@ import msgspec
 
 from tmuxevolve import trainers
 from tmuxevolve.config import Session
-from tmuxevolve.errors import NothingFoundError, UsageError
+from tmuxevolve.errors import UsageError
 from tmuxevolve.session.results import Point, Run
 from tmuxevolve.study import rows
 from tmuxevolve.study.files import Files, yaml_lines
@@ -69,8 +69,7 @@ def best(run: Run, session: Session | None, count: int = 1) -> Best:
     Raises NothingFoundError when none can be ranked, and UsageError when the session's command
     contradicts it.
     """
-    if run.best is None:
-        raise NothingFoundError(f"{run.results}: no generation has a finite fitness: all diverged")
+    run.check()
     top = tuple(_entry(run, point) for point in run.ranked[:count])
     return Best(
         results=str(run.results),
@@ -79,7 +78,7 @@ def best(run: Run, session: Session | None, count: int = 1) -> Best:
         problem=run.problem,
         base=run.base,
         top=top,
-        command=_command(run, session, run.best, top[0].hyp_file) if session else None,
+        command=_command(run, session, run.ranked[0], top[0].hyp_file) if session else None,
     )
 
 

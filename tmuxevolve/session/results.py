@@ -64,9 +64,9 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A study, or the evolve.csv of native mode; ``points`` are in the order of their rows.
 
-    ``base`` are the hyps that it began with: without a study, those of the first row, since
-    YOLOv5's own evolution trains them first. ``budget`` is None in native mode; ``problem`` names
-    what of evolve.csv was left out, in one line.
+    All have the hyps of ``base``, with which it began: without a study, those of the first row,
+    since YOLOv5's own evolution trains them first. ``budget`` is None in native mode; ``problem``
+    names what of evolve.csv was left out, in one line.
     """
 
     results: Path
@@ -87,6 +87,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Return the fittest point; None when none can be ranked."""
         return self.ranked[0] if self.ranked else None
 
+    def check(self) -> None:
+        """Raise NothingFoundError when there is no best point."""
+        if not self.ranked:
+            raise NothingFoundError(f"{self.results}: all generations diverged: none has a fitness")
+
     @cached_property
     def varied(self) -> tuple[str, ...]:
         """Return the hyps that are not the same everywhere, in the order of their columns."""
@@ -94,7 +99,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return tuple(
             name
             for name, value in first.items()
-            if any(point.hyp.get(name) != value for point in self.points)
+            if any(point.hyp[name] != value for point in self.points)
         )
 
     def rank(self, point: Point) -> float:
