@@ -54,7 +54,7 @@ class _Resolver(msgspec.Struct, frozen=True):
             min_free_memory=entry.min_free_memory,
             restart=entry.restart,
             stop=entry.stop,
-            schedule=entry.schedule,
+            schedule=self._schedule(),
             overview=entry.overview,
             notify=entry.notify,
         )
@@ -74,6 +74,21 @@ class _Resolver(msgspec.Struct, frozen=True):
                 self._keys("memory"), f"{memory} bytes: no trainer fits into less than 16 MiB"
             )
         return memory
+
+    def _schedule(self) -> str | None:
+        text, keys = self.entry.schedule, self._keys("schedule")
+        if text is None:
+            return None
+        from tmuxevolve import schedule
+
+        try:
+            schedule.parse(text)
+        except ValueError as error:
+            raise self.document.error(keys, str(error)) from None
+        if self.entry.evolve.mode == "native":
+            what = "a trainer's own evolution cannot pause: evolve.mode: cooperative can"
+            raise self.document.error(keys, what)
+        return text
 
     def _workdir(self) -> Path:
         path = self._path("workdir", self.entry.workdir)
