@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from nvml_stub import NvmlStub
 from support import Box, Viewer, box_processes, poll
@@ -37,7 +38,7 @@ def gpu_session(box: Box, gpus: dict[str, Any], **keys: Any) -> None:
 
 def use(stub: NvmlStub, busy: int, free: int = 0) -> None:
     """Make a machine of which the first GPUs are in use."""
-    used = f"total={80 << 30} used={20 << 30}"
+    used = "total=81920 used=20480"
     stub.write(
         [
             f"gpu uuid={uuid} {used if number < busy else ''}"
@@ -102,7 +103,9 @@ def test_waiting_ends_with_ctrl_c(box: Box, stub: NvmlStub) -> None:
 def test_a_followed_session_takes_gpus_as_they_become_free(box: Box, stub: NvmlStub) -> None:
     use(stub, 2)
     gpu_session(box, {})
+    box.env["TOKEN"] = "of-the-caller's"
     done = box.cli("start", "--follow")
+    del box.env["TOKEN"]
     assert done.returncode == 0
     assert "watch" in done.stdout
     assert "attach watch" in done.stdout
@@ -112,6 +115,9 @@ def test_a_followed_session_takes_gpus_as_they_become_free(box: Box, stub: NvmlS
     poll(lambda: "watch: " in (text := box.cli("status").stdout) and "waiting for a free" in text)
     use(stub, 1, 1)
     poll(lambda: box.status().get("gpu1", {}).get("state") == "running")
+    trainer = psutil.Process(box.status()["gpu1"]["pid"])
+    assert trainer.environ()["TOKEN"] == "of-the-caller's"
+    assert trainer.environ()["CUDA_VISIBLE_DEVICES"] == "1"
     assert box.cli("stop", "--json").returncode == 0
     assert box.json("status") == []
     poll(lambda: not box_processes(box))
@@ -127,6 +133,20 @@ def test_a_new_start_begins_the_watch_anew_and_leaves_one_window(box: Box) -> No
     assert before.keys() == after.keys() == {"cpu0", "cpu1", "watch"}
     assert before["cpu0"] == after["cpu0"]
     assert before["watch"] != after["watch"]
+
+
+def test_a_watch_ends_with_the_budget(box: Box) -> None:
+    evolution(box, gpus={"use": "none", "watch": True}).touch()
+    box.cli("start")
+
+    def ended() -> dict[str, Any]:
+        (session,) = box.json("status")
+        (watch,) = session["services"]
+        return watch if watch["state"] != "running" else {}
+
+    watch = poll(ended)
+    assert watch["state"] == "finished"
+    assert watch["line"].endswith("the budget is spent")
 
 
 def test_a_killed_watch_is_seen_and_opened_again(box: Box) -> None:
@@ -276,7 +296,7 @@ def test_a_driver_that_is_gone_for_a_while_ends_nothing(
 ) -> None:
     monkeypatch.setenv("NVML_STUB_STATE", str(stub.state))
     gpu_session(own_tmux, {})
-    stub.write(["init=9"])
+    stub.write(["driver init_error=9"])
     look = Look(own_tmux)
     assert look()
     assert look()

@@ -29,10 +29,28 @@ def main(address: str, name: str) -> int:
     counter.running(os.getpid())
     sys.argv = list(direct["argv"])
     keeper.load()
+    status = _run()
+    _record(status)
+    return status
+
+
+def _run() -> int:
     from tmuxevolve.__main__ import main as command
 
-    command()
+    try:
+        command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _record(status: int) -> None:
+    """Keep the status where `status` finds it: tmux 3.3a can lose its own record."""
+    import time
+
+    from tmuxevolve.multiplexer import Ending, pane
+
+    pane.record_ending(Ending(status=status, ended=time.time()), os.environ)
 
 
 if __name__ == "__main__":

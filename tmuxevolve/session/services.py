@@ -16,11 +16,11 @@ import msgspec
 from tmuxevolve import processes
 from tmuxevolve.config import Session
 from tmuxevolve.environment import passed
-from tmuxevolve.handover import SILENT, Parcel
+from tmuxevolve.handover import Parcel
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, Window
 from tmuxevolve.order import Order, Report
 from tmuxevolve.processes import Ended, Target
-from tmuxevolve.session.windows import open_all
+from tmuxevolve.session.windows import TAKEN, open_all
 
 WATCH, OVERVIEW = "watch", "overview"
 _ENTRY = Path(__file__).parent.with_name("service_entry.py")
@@ -68,7 +68,7 @@ def open_missing(request: Request, mux: Multiplexer, taken: Sequence[int]) -> di
         ]
 
     reports = open_all(mux, request.session.name, parcels, openings)
-    return {name: report or SILENT for name, report in zip(names, reports, strict=True)}
+    return {name: report or TAKEN for name, report in zip(names, reports, strict=True)}
 
 
 def end(windows: Sequence[Window]) -> dict[str, Ended]:

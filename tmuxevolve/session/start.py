@@ -21,12 +21,11 @@ from tmuxevolve.session import evolve, limits, plan, services
 from tmuxevolve.session.orders import Common, parcels_of
 from tmuxevolve.session.plan import Place, Plan, Refusal
 from tmuxevolve.session.preparation import Preparation
-from tmuxevolve.session.windows import open_all
+from tmuxevolve.session.windows import TAKEN, open_all
 
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
 _COMMAND_CHARS = 2_000
-_TAKEN = Report(state=State.FAILED, reason="its window index is in use by another window")
 
 
 class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +102,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     elsewhere = _opened_elsewhere(session.name, places, reports, mux)
     running = (*preparation.plan.running, *elsewhere.values())
     windows = tuple(
-        _started(place, report or _TAKEN)
+        _started(place, report or TAKEN)
         for place, report in zip(places, reports, strict=True)
         if report or place.slot.label not in elsewhere
     )

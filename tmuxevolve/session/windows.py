@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tmuxevolve import handover
 from tmuxevolve.handover import Parcel
-from tmuxevolve.multiplexer import Multiplexer, Opening
+from tmuxevolve.multiplexer import Multiplexer, Opening, State
 from tmuxevolve.order import Report
+
+TAKEN = Report(state=State.FAILED, reason="its window index is in use by another window")
+"""What there is to say of a window that was refused."""
 
 
 def open_all(
