@@ -34,7 +34,7 @@ STATUS = {
     *("schedule", "session", "session.attach", "session.evolve", "session.idle"),
     *("session.limits", "session.orders", "session.plan", "session.preparation"),
     *("session.services", "session.start", "session.status", "session.stop", "session.windows"),
-    "spawn",
+    *("procfs", "spawn"),
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
     *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),
     *("study.space", "study.state", "study.study", "study.summary", "study.survey"),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tmuxevolve import procfs
+
 if TYPE_CHECKING:
     import psutil
 
@@ -153,26 +155,16 @@ def parents_of_all() -> dict[int, int]:
 
     found = {}
     for pid in psutil.pids():
-        # The name, in parentheses, may hold anything; see proc(5): state is field 3, ppid 4.
-        fields = _proc(pid, "stat").rpartition(b")")[2].split()
-        if fields:
-            found[pid] = int(fields[1])
+        state = procfs.stat(pid)
+        if state:
+            found[pid] = state[1]
     return found
 
 
 def born(pid: int) -> int:
     """Return a process's start time in clock ticks since boot; 0 when it is gone."""
-    fields = _proc(pid, "stat").rpartition(b")")[2].split()
-    return int(fields[19]) if fields else 0
-
-
-def _proc(pid: int, name: str) -> bytes:
-    """Return what the kernel says of a process; nothing when it is gone."""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123  (thousands of these)
-            return file.read()
-    except OSError:
-        return b""
+    found = procfs.stat(pid)
+    return found[2] if found else 0
 
 
 def mark(pid: int) -> str:
@@ -187,7 +179,7 @@ def mark(pid: int) -> str:
 
 def names(pid: int, worker: str) -> bool:
     """Say whether the worker's name is a word of this process's command line."""
-    return os.fsencode(worker) in _proc(pid, "cmdline").split(b"\0")
+    return os.fsencode(worker) in procfs.read(pid, "cmdline").split(b"\0")
 
 
 def is_alive(process: psutil.Process) -> bool:
