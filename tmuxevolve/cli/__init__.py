@@ -28,6 +28,9 @@ COMMANDS = {
         ),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
+    "Set up": {
+        "notify": ("notify", "Send a test notification, to all that a session's notify names."),
+    },
 }
 
 

@@ -129,6 +129,10 @@ def prepare(
     chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)
+    if session.notify and chosen.places:
+        from tmuxevolve.session import notify
+
+        notify.check(session, session.notify, environ)
     return Preparation(session, trainer, job, chosen, found_until)
 
 

@@ -6,6 +6,7 @@ for a few milliseconds, and may be killed at any instant.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -15,7 +16,7 @@ from random import Random
 import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError, UsageError
-from tmuxevolve.study import definition, files, history, rows, samplers, summary
+from tmuxevolve.study import announced, definition, files, history, rows, samplers, summary
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
@@ -60,13 +61,17 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a study is after a tell; ``message`` says what was odd about its files."""
+    """How far a study is after a tell; ``message`` says what was odd about its files.
+
+    ``improved`` when what was told is better than all that was there, if anything was.
+    """
 
     finished: int
     budget: int
     fitness: float
     best: Generation | None
     message: str | None = None
+    improved: bool = False
 
 
 class Study:
@@ -133,6 +138,7 @@ class Study:
         with self._turn():
             budget = self._budget()
             state.refresh()
+            before = state.table.best
             if not state.table.holds(state.key(reservation.hyp)):
                 message = state.table.append(result.metrics, reservation.hyp)
             if reservation.number in state.open:
@@ -140,7 +146,9 @@ class Study:
             state.refresh()
             self._write_best()
             message = message or state.table.problem
-            progress = Progress(state.table.count, budget, fitness, state.table.best, message)
+            best = state.table.best
+            improved = bool(before and best and best.fitness != before.fitness)
+            progress = Progress(state.table.count, budget, fitness, best, message, improved)
         files.sync(self.files.table)
         return progress
 
@@ -162,6 +170,19 @@ class Study:
         with locked(self.files.lock):
             if self._is_mine(reservation):
                 self._state.append(GivenBack(number=reservation.number, worker=self._worker))
+
+    def spent(self) -> Progress | None:
+        """Return how far it is to the first of all workers that asks when the budget is spent.
+
+        To the others, before that and after, None. Raises OSError.
+        """
+        with locked(self.files.lock):
+            budget, table = self._budget(), self._state.table
+            self._state.refresh()
+            if table.count < budget or not announced.first(self.files, self._id or "", budget):
+                return None
+            fitness = table.best.fitness if table.best else math.nan
+            return Progress(table.count, budget, fitness, table.best)
 
     def left(self) -> int:
         """Return how many generations of the budget nobody has begun yet. Raises OSError."""
