@@ -61,11 +61,6 @@ class Interrupts:
         return STOP in self.seen
 
     @property
-    def by_hand(self) -> bool:
-        """Say whether somebody ends this worker, and knows it."""
-        return bool(self.hangup or self.typed or self.stopped)
-
-    @property
     def over(self) -> bool:
         """Say whether no further generation is to begin."""
         return bool(self.seen)

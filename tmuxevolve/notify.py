@@ -18,6 +18,7 @@ import msgspec
 
 from tmuxevolve.census import MARK, MESSENGER
 from tmuxevolve.config import Notify
+from tmuxevolve.interrupts import DRAIN
 from tmuxevolve.placeholders import WORD, fill
 from tmuxevolve.spawn import Program, spawn
 from tmuxevolve.terminal import say
@@ -195,9 +196,10 @@ class Outbox:
     def close(self, interrupts: Interrupts) -> None:
         """Send the last, and wait a little to be able to print what goes wrong."""
         self.send()
-        deadline, seen = time.monotonic() + _PATIENCE, len(interrupts.seen)
+        deadline = time.monotonic() + _PATIENCE
         self.collect()
-        while self._sent and len(interrupts.seen) == seen:
+        # Whoever ends this worker does not wait for that.
+        while self._sent and not interrupts.seen - {DRAIN}:
             left = deadline - time.monotonic()
             if left <= 0:
                 say(f"notify: {self._sent[0].by}: no end after {_PATIENCE:.0f} s; it goes on alone")

@@ -67,7 +67,7 @@ def main(
     summary = _summary(order, ending, began=worker.began)
     say(summary)
     if outbox:
-        if not interrupts.by_hand:
+        if not worker.ended_by_hand:
             _announce(outbox, order, ending, summary)
         outbox.close(interrupts)
     return ending.status
@@ -153,6 +153,13 @@ class _Worker:
     def began(self) -> bool:
         """Say whether a trainer was started."""
         return self._trainer is not None
+
+    @property
+    def ended_by_hand(self) -> bool:
+        """Say whether somebody ends it and knows that: not when its keeper was killed."""
+        interrupts = self._interrupts
+        closed = interrupts.hangup and os.getppid() == self._keeper
+        return bool(interrupts.stopped or interrupts.typed or closed)
 
     def close(self) -> None:
         """Remove what was made for the trainers."""

@@ -16,7 +16,7 @@ from random import Random
 import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError, UsageError
-from tmuxevolve.study import announced, definition, files, history, rows, samplers, summary
+from tmuxevolve.study import definition, files, history, rows, samplers, summary
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
@@ -176,6 +176,8 @@ class Study:
 
         To the others, before that and after, None. Raises OSError.
         """
+        from tmuxevolve.study import announced
+
         with locked(self.files.lock):
             budget, table = self._budget(), self._state.table
             self._state.refresh()
