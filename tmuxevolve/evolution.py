@@ -85,11 +85,17 @@ class Evolution:
                     study.leave()
 
     def _announce_end(self, study: Study) -> None:
+        """Tell people that the budget is spent, if it is, and nobody else has."""
         outbox = self._window.outbox
-        with suppress(OSError, TmuxEvolveError):
-            progress = study.spent() if outbox and outbox.wants("finished") else None
-            if outbox and progress:
-                outbox.post("finished", _end(study, progress), progress.fitness)
+        if not outbox or not outbox.wants("finished"):
+            return
+        try:
+            progress = study.spent()
+        except (OSError, TmuxEvolveError) as error:
+            self._window.say(f"cannot see whether all is finished, and tells nobody: {error}")
+            return
+        if progress:
+            outbox.post("finished", _end(study, progress), progress.fitness)
 
     def _next(self, study: Study) -> None:
         self._end_if_asked()

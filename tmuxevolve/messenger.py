@@ -12,10 +12,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 MISSING = "Apprise is not installed"
-_CHARS = 200
+_CHARS, _TAIL = 200, 4096
 
 
 def main() -> None:
@@ -28,28 +28,27 @@ def main() -> None:
 def _run(argv: Sequence[str]) -> list[str]:
     """Run a program in a session of its own, and end all of that in the end."""
     import subprocess
-    import tempfile
 
     from tmuxevolve import lineage
 
     messenger = os.getpid()
-    with tempfile.TemporaryFile() as errors:
-        try:
-            child = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                start_new_session=True,
-                preexec_fn=lambda: lineage.end_with_parent(messenger, signal.SIGKILL),  # noqa: PLW1509  (one thread)
-            )
-        except OSError as error:
-            return [f"cannot run {argv[0]!r}: {error.strerror}"]
-        late = _is_late(child.pid)
-        status = child.wait()
-        if late:
-            return [f"{argv[0]} took too long and was ended"]
-        return [f"{argv[0]}: {_how(status)}{_last_line(errors)}"] if status else []
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            # There is one thread as yet.
+            preexec_fn=lambda: lineage.end_with_parent(messenger, signal.SIGKILL),  # noqa: PLW1509
+        )
+    except OSError as error:
+        return [f"cannot run {argv[0]!r}: {error.strerror}"]
+    errors = _Tail(child.stderr)
+    if _is_late(child.pid):
+        return [f"{argv[0]} took too long and was ended"]
+    status = child.wait()
+    return [f"{argv[0]}: {_how(status)}{errors.last_line()}"] if status else []
 
 
 def _is_late(pid: int) -> bool:
@@ -61,7 +60,7 @@ def _is_late(pid: int) -> bool:
     except TimeoutError:
         return True
     finally:
-        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         with suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
     return False
@@ -71,14 +70,31 @@ def _raise(*_: object) -> NoReturn:
     raise TimeoutError
 
 
+class _Tail:
+    """Reads a stream to its end and keeps the last of it, however much comes."""
+
+    def __init__(self, stream: Any) -> None:
+        from threading import Thread
+
+        self._text = b""
+        self._stream = stream
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for chunk in iter(lambda: self._stream.read1(_TAIL), b""):
+            self._text = (self._text + chunk)[-_TAIL:]
+
+    def last_line(self) -> str:
+        # A process that has left the group may keep the stream open.
+        self._reader.join(1.0)
+        lines = self._text.decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f": {last[:_CHARS]}" if last else ""
+
+
 def _how(status: int) -> str:
-    return f"exit {status}" if status > 0 else f"signal {signal.Signals(-status).name}"
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4096))
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return f": {lines[-1].strip()[:_CHARS]}" if lines else ""
+    return f"exit {status}" if status > 0 else f"signal {-status}"
 
 
 def _with_apprise(message: dict[str, Any]) -> list[str]:

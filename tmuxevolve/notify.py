@@ -110,7 +110,8 @@ def _detach(message: int, answer: int) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     for number, descriptor in enumerate((message, answer, nothing)):
         os.dup2(descriptor, number)
-    # It outlasts exec: whatever happens there, the kernel ends it.
+    # Both outlast exec: whatever happens there, the kernel ends it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(LIMIT)
 
 
