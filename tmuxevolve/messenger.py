@@ -90,7 +90,9 @@ class _Tail:
         self._reader.join(1.0)
         lines = self._text.decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f": {last[:_CHARS]}" if last else ""
+        # It is printed to a terminal.
+        plain = "".join(c if c.isprintable() else " " for c in last[:_CHARS])
+        return f": {plain}" if last else ""
 
 
 def _how(status: int) -> str:

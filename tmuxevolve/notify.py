@@ -140,7 +140,7 @@ class Outbox:
         self._order = order
         self._notify = notify
         self._waiting: list[Notice] = []
-        self._sent: list[Messenger] = []
+        self._sent: list[tuple[str, Messenger]] = []
         self._problems: list[str] = []
 
     @property
@@ -175,17 +175,18 @@ class Outbox:
         while self._waiting:
             notice = self._waiting.pop(0)
             try:
-                self._sent += dispatch(self._notify, notice, order.workdir, order.env)
+                for messenger in dispatch(self._notify, notice, order.workdir, order.env):
+                    self._sent.append((f"{notice.event}: {messenger.by}", messenger))
             except OSError as error:
-                self._problems.append(f"cannot be sent: {error.strerror}")
+                self._problems.append(f"{notice.event}: cannot be sent: {error.strerror}")
 
     def collect(self) -> None:
         """Look which have ended, so that none stays a zombie."""
-        for messenger in [*self._sent]:
+        for what, messenger in [*self._sent]:
             problems = messenger.problems()
             if problems is not None:
-                self._sent.remove(messenger)
-                self._problems += [f"{messenger.by}: {problem}" for problem in problems]
+                self._sent.remove((what, messenger))
+                self._problems += [f"{what}: {problem}" for problem in problems]
 
     def report(self) -> None:
         """Print what went wrong: while no trainer runs, for its output is read by others."""
@@ -203,7 +204,7 @@ class Outbox:
         while self._sent and not interrupts.seen - {DRAIN}:
             left = deadline - time.monotonic()
             if left <= 0:
-                say(f"notify: {self._sent[0].by}: no end after {_PATIENCE:.0f} s; it goes on alone")
+                say(f"notify: {self._sent[0][0]}: no end after {_PATIENCE:.0f} s; it goes on alone")
                 break
             interrupts.wait(left)
             self.collect()
