@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tmuxevolve import census, configfile, messenger, notify, placeholders
 from tmuxevolve.config import NOTICE, Notify
 from tmuxevolve.errors import MissingError
 from tmuxevolve.interrupts import Interrupts
+from tmuxevolve.memory import watchdog
 from tmuxevolve.notify import Messenger, Notice, Outbox, dispatch
 from tmuxevolve.session import notify as before_start
 from tmuxevolve.study.definition import Definition, agree
@@ -130,18 +132,13 @@ def test_many_workers_tell_of_the_end_once(box: Box, session: Any) -> None:
 ANNOUNCE = """
 import sys
 from pathlib import Path
-from tmuxevolve.study.heartbeat import myself
-from tmuxevolve.study.rows import Layout
-from tmuxevolve.study.study import Result, Search, Study
-layout = Layout(metrics=("fitness",), weights=(1.0,))
+from tmuxevolve.study.announced import spent
+from tmuxevolve.study.files import Files
 results, name = sys.argv[1:]
-search = Search(base={"lr": 0.1}, space={}, layout=layout, sampler="random", seed=0)
-study = Study(Path(results), search, myself(name, name))
-while not study.spent():
-    pass
-print(name, flush=True)
+(Path(results) / name).touch()
 while True:
-    study.spent() and print(name, flush=True)
+    if spent(Files(Path(results))):
+        print(name, flush=True)
 """
 
 
@@ -154,7 +151,7 @@ def test_killed_workers_tell_of_a_spent_budget_at_most_once(tmp_path: Path) -> N
     with said.open("wb") as out:
         argv = (sys.executable, "-c", ANNOUNCE, str(tmp_path))
         workers = [subprocess.Popen([*argv, f"w{n}"], stdout=out) for n in range(6)]
-    poll(lambda: len([*Files(tmp_path).workers.glob("*")]) == 6)
+    poll(lambda: len([*tmp_path.glob("w*")]) == 6)
     # The budget is spent while all look, and some of them are killed.
     (tmp_path / "evolve.csv").write_text("fitness,lr\n1,0.1\n2,0.2\n")
     for worker in workers[:5]:
@@ -419,6 +416,17 @@ def test_a_service_that_does_not_answer_is_ended(
     assert sent_by(one) == ["took longer than 2 s and was ended"]
 
 
+def test_a_worker_s_memory_is_counted_without_what_tells_of_it(tmp_path: Path) -> None:
+    (one,) = dispatched(tmp_path, Notify(command=("sh", "-c", "touch there; sleep 1000")))
+    poll((tmp_path / "there").exists)
+    sender = one._child.pid
+    (program,) = psutil.Process(sender).children()
+    assert {sender, program.pid} <= {*watchdog.descendants(os.getpid())}
+    assert not {sender, program.pid} & {*watchdog.descendants(os.getpid(), census.is_messenger)}
+    os.kill(sender, signal.SIGKILL)
+    assert sent_by(one) == ["its process ended by itself (-9)"]
+
+
 def test_what_a_program_leaves_in_its_group_is_ended(tmp_path: Path) -> None:
     (one,) = dispatched(tmp_path, Notify(command=("sh", "-c", "sleep 1001 & echo $! > helper")))
     assert sent_by(one) == []
@@ -480,7 +488,7 @@ def test_without_apprise_start_says_how_to_install_it(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"command": "mail {mesage}"}, "notify.command.1: {mesage} is none of {title} {message}"),
+        ({"command": "mail {mesage}"}, "notify.command: {mesage} is none of {title} {message}"),
         ({"command": ["x", "a", "{a}"]}, "notify.command.2: {a} is none of"),
         ({"command": []}, "notify: say who is told"),
         ({"command": "a && b"}, "notify.command: found '&&'"),

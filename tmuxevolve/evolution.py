@@ -89,13 +89,18 @@ class Evolution:
         outbox = self._window.outbox
         if not outbox or not outbox.wants("finished"):
             return
+        from tmuxevolve.study import announced
+
         try:
-            progress = study.spent()
+            found = announced.spent(study.files)
         except (OSError, TmuxEvolveError) as error:
             self._window.say(f"cannot see whether all is finished, and tells nobody: {error}")
             return
-        if progress:
-            outbox.post("finished", _end(study, progress), progress.fitness)
+        if found:
+            done = f"{found.finished} of {found.budget} generations are finished"
+            fitness = found.best.fitness if found.best else math.nan
+            best = f"best fitness {fitness:.5g}, its hyps are in {study.files.best}"
+            outbox.post("finished", f"{done}; {best}", fitness)
 
     def _next(self, study: Study) -> None:
         self._end_if_asked()
@@ -258,13 +263,6 @@ class Evolution:
 def _best(reservation: Reservation, progress: Progress, window: str) -> str:
     done = f"{progress.finished} of {progress.budget} finished"
     return f"generation {reservation.number} in {window}: fitness {progress.fitness:.5g}; {done}"
-
-
-def _end(study: Study, progress: Progress) -> str:
-    return (
-        f"{progress.finished} of {progress.budget} generations are finished;"
-        f" best fitness {progress.fitness:.5g}, its hyps are in {study.files.best}"
-    )
 
 
 def _summary(reservation: Reservation, progress: Progress) -> str:

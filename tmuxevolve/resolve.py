@@ -128,17 +128,18 @@ class _Resolver(msgspec.Struct, frozen=True):
         words = None
         if notify.command is not None:
             words = self._command((*keys, "command"), notify.command, env)
-            self._check_placeholders((*keys, "command"), words)
+            for number, word in enumerate(words):
+                listed = () if isinstance(notify.command, str) else (str(number),)
+                self._check_placeholders((*keys, "command", *listed), word)
         urls = tuple(self._url(n, url, env) for n, url in enumerate(notify.urls))
         return msgspec.structs.replace(notify, command=words, urls=urls)
 
-    def _check_placeholders(self, keys: KeyPath, words: tuple[str, ...]) -> None:
-        for number, word in enumerate(words):
-            for name in placeholders.used(word, placeholders.WORD):
-                if name not in NOTICE:
-                    known = " ".join(f"{{{known}}}" for known in NOTICE)
-                    what = f"{{{name}}} is none of {known}; {{{{{name}}}}} is the text itself"
-                    raise self.document.error((*keys, str(number)), what)
+    def _check_placeholders(self, keys: KeyPath, word: str) -> None:
+        for name in placeholders.used(word, placeholders.WORD):
+            if name not in NOTICE:
+                known = " ".join(f"{{{known}}}" for known in NOTICE)
+                what = f"{{{name}}} is none of {known}; {{{{{name}}}}} is the text itself"
+                raise self.document.error(keys, what)
 
     def _url(self, number: int, url: str, env: Mapping[str, str]) -> str:
         keys = self._keys("notify", "urls", str(number))

@@ -67,8 +67,9 @@ def main(
     summary = _summary(order, ending, began=worker.began)
     say(summary)
     if outbox:
-        if not worker.ended_by_hand:
-            _announce(outbox, order, ending, summary)
+        # A trainer's own evolution is over with its window; a study with its budget.
+        if not worker.ended_by_hand and (ending.status or not order.evolution):
+            outbox.post("failed" if ending.status else "finished", summary)
         outbox.close(interrupts)
     return ending.status
 
@@ -80,14 +81,6 @@ def outbox_of(order: Order) -> Outbox | None:
     from tmuxevolve.notify import Outbox
 
     return Outbox(order, order.notify)
-
-
-def _announce(outbox: Outbox, order: Order, ending: Ending, summary: str) -> None:
-    if ending.status:
-        outbox.post("failed", summary)
-    elif not order.evolution:
-        # A trainer's own evolution is over with its window; a study with its budget.
-        outbox.post("finished", summary)
 
 
 def tell(counter: Counter, report: Report) -> None:

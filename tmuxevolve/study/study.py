@@ -6,7 +6,6 @@ for a few milliseconds, and may be killed at any instant.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -61,10 +60,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a study is after a tell; ``message`` says what was odd about its files.
-
-    ``improved`` when what was told is better than all that was there, if anything was.
-    """
+    """How far a study is after a tell, whether that is a new best, and what was odd of its files."""
 
     finished: int
     budget: int
@@ -170,21 +166,6 @@ class Study:
         with locked(self.files.lock):
             if self._is_mine(reservation):
                 self._state.append(GivenBack(number=reservation.number, worker=self._worker))
-
-    def spent(self) -> Progress | None:
-        """Return how far it is to the first of all workers that asks when the budget is spent.
-
-        To the others, before that and after, None. Raises OSError.
-        """
-        from tmuxevolve.study import announced
-
-        with locked(self.files.lock):
-            budget, table = self._budget(), self._state.table
-            self._state.refresh()
-            if table.count < budget or not announced.first(self.files, self._id or "", budget):
-                return None
-            fitness = table.best.fitness if table.best else math.nan
-            return Progress(table.count, budget, fitness, table.best)
 
     def left(self) -> int:
         """Return how many generations of the budget nobody has begun yet. Raises OSError."""
