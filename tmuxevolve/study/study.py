@@ -60,7 +60,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a study is after a tell, whether that is a new best, and what was odd of its files."""
+    """How far a study is after a tell, whether that ``improved`` it, and what was odd there."""
 
     finished: int
     budget: int
