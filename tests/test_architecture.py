@@ -17,6 +17,7 @@ ONLY = {
     "pynvml": {"nvml.py"},
     "click": {f"cli/{path.name}" for path in (PACKAGE / "cli").glob("*.py")},
     "psutil": {"processes.py", "census.py", "nvml.py"},
+    "apprise": {"messenger.py"},
     "optuna": {"study/samplers/optuna.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},
 }

@@ -102,8 +102,12 @@ class StopPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     grace: Duration = msgspec.field(default_factory=lambda: Duration(30))
 
 
+NOTICE = ("title", "message", "event", "session", "window", "generation", "fitness", "results")
+"""What ``notify.command`` can have in braces."""
+
+
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is told of what: a program, and services by Apprise's URLs."""
+    """Who is told of what: a program, and services by Apprise's URLs, which hold secrets."""
 
     command: str | tuple[str, ...] | None = None
     urls: tuple[str, ...] = ()

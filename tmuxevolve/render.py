@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,6 +23,9 @@ from tmuxevolve.session.status import (
 )
 from tmuxevolve.session.stop import Stopped
 from tmuxevolve.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from tmuxevolve.session.notify import TryOut
 
 _COLOURS = {
     State.RUNNING.value: "32",
@@ -111,6 +115,12 @@ def refusals(refused: Sequence[Refusal]) -> list[str]:
 def stopped(results: Sequence[Stopped]) -> str:
     """Return what was ended, and how."""
     return "\n".join(f"{r.session}: {r.window} {_how(r)}" for r in results)
+
+
+def tried_out(result: TryOut) -> str:
+    """Return what became of a test notification."""
+    outcomes = [(tried.by, "; ".join(tried.problems) or "sent") for tried in result.tried]
+    return "\n".join(f"{result.session}: {by}: {how}" for by, how in outcomes)
 
 
 def status(sessions: Sequence[SessionStatus], width: int | None, *, colour: bool) -> str:

@@ -29,6 +29,9 @@ COMMANDS = {
         ),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
+    "Set up": {
+        "notify": ("notify", "Send a test notification, to all that a session's notify names."),
+    },
     "": {"follow": ("watching", "Open workers as GPUs become free, until the budget is spent.")},
 }
 

@@ -121,6 +121,10 @@ def prepare(
     chosen = _by_the_clock(chosen, session, now or datetime.now())
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)
+    if session.notify and (chosen.places or wanted):
+        from tmuxevolve.session import notify
+
+        notify.check(session, session.notify, environ)
     return Preparation(
         session, trainer, job, chosen, found_until, services=tuple(wanted), generations=generations
     )
