@@ -28,6 +28,11 @@ COMMANDS = {
         ),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
+    "Set up": {
+        "init": ("setup", "Write a sessions.yaml for what is in this folder."),
+        "check": ("setup", "Say what would keep a session from running, and how to mend it."),
+        "schema": ("setup", "Print the JSON Schema of sessions.yaml, for editors."),
+    },
 }
 
 
