@@ -16,7 +16,7 @@ ONLY = {
     "libtmux": {"multiplexer/client.py"},
     "pynvml": {"nvml.py"},
     "click": {f"cli/{path.name}" for path in (PACKAGE / "cli").glob("*.py")},
-    "psutil": {"processes.py", "census.py", "nvml.py"},
+    "psutil": {"processes.py", "census.py", "nvml.py", "checkup/storage.py"},
     "optuna": {"study/samplers/optuna.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},
 }

@@ -36,8 +36,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "workdir": "Where the command runs; it must exist. Relative to this file's folder, which is"
         " the default. ~ and $VAR are filled in.",
         "command": "The training command. As text: what you would paste into a terminal, over"
-        " several lines if you like; ~/ and $VAR are filled in, but there is no shell (no &&, |, >)."
-        " As a list: word for word. Without what sets results and GPU (--project, --name,"
+        " several lines if you like; ~/ and $VAR are filled in, but there is no shell (no &&, |,"
+        " >). As a list: word for word. Without what sets results and GPU (--project, --name,"
         " --device): tmuxevolve adds it.",
         "trainer": "What the command is: yolov5, ultralytics, or command for any other program."
         " Left out, train.py and -m yolov5.train mean yolov5, `yolo ... train` means ultralytics.",
@@ -73,8 +73,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "seed": "Of the draws: the same seed and the same order of results give the same hyps.",
         "space": "Overrides per hyp: lr0: {gain: 1, min: 0.0001, max: 0.02}, or mosaic: fixed. What"
         " is left out stays as it is in the trainer's own table.",
-        "hyp": "The hyps to begin with, as a mapping or a YAML file in the workdir; for the trainers"
-        " command and ultralytics. YOLOv5's are in the command's --hyp.",
+        "hyp": "The hyps to begin with, as a mapping or a YAML file in the workdir; for the"
+        " trainers command and ultralytics. YOLOv5's are in the command's --hyp.",
         "fitness": "Where a program of trainer command leaves its fitness. YOLOv5 and Ultralytics"
         " say it themselves.",
         "standby": "The process of the next training loads Python and PyTorch while the current one"
@@ -101,7 +101,7 @@ TEXTS: dict[str, dict[str, str]] = {
         "max_utilization": "A free GPU is utilised no more than so many percent. Left out: no"
         " limit.",
         "min_free_memory": "GPU memory that one worker needs. Left out: no minimum." + _SIZES,
-        "ignore_processes": 'Programs that may stay on a free GPU, by name or pattern: [Xorg,'
+        "ignore_processes": "Programs that may stay on a free GPU, by name or pattern: [Xorg,"
         ' "ollama*"]. Their memory does not count.',
         "per_gpu": "Workers on one GPU.",
         "leave_free": "So many of the GPUs that would be free stay so, for others.",
@@ -131,7 +131,7 @@ TEXTS: dict[str, dict[str, str]] = {
     "Notify": {
         "command": "A program to run, as text or list; {title}, {message} and {event} are filled"
         " in.",
-        "urls": 'Services by Apprise\'s URLs, such as ntfy://my-topic; `pip install'
+        "urls": "Services by Apprise's URLs, such as ntfy://my-topic; `pip install"
         ' "tmuxevolve[notify]"`.',
         "on": "finished: the budget is spent. failed: a window has failed. best: a generation is"
         " the best so far.",
@@ -142,7 +142,7 @@ TEXTS: dict[str, dict[str, str]] = {
 def sessions_file() -> dict[str, Any]:
     """Return the schema, with the same text on every version of Python."""
     (entry,), parts = msgspec.json.schema_components([SessionEntry], schema_hook=_written)
-    for kind in (SessionEntry, *_structs(SessionEntry)):
+    for kind in _structs(SessionEntry):
         _describe(parts[kind.__name__], kind)
     # What is written as a number or a word there is text to the trainer.
     env = parts[SessionEntry.__name__]["properties"]["env"]
@@ -210,13 +210,11 @@ def _short(value: Size | Duration) -> str:
     return f"{value >> 20}MiB" if isinstance(value, Size) else f"{value:g}s"
 
 
-def _structs(kind: Any) -> set[type[msgspec.Struct]]:
-    """Return the structs that a struct is made of."""
-    found = set()
-    for field in msgspec.structs.fields(kind):
-        for part in _parts(field.type):
-            found |= {part, *_structs(part)}
-    return found
+def _structs(kind: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:
+    """Return a struct and those that it is made of."""
+    types = (field.type for field in msgspec.structs.fields(kind))
+    inner = (_structs(part) for written in types for part in _parts(written))
+    return {kind}.union(*inner)
 
 
 def _parts(kind: Any) -> set[type[msgspec.Struct]]:

@@ -56,6 +56,10 @@ class Tmux:
         """Raise MissingError when tmux is missing or older than 3.2a."""
         client.check()
 
+    def version(self) -> str:
+        """Return what tmux calls itself, such as "tmux 3.3a"."""
+        return client.run("-V").stdout.strip()
+
     def windows(self) -> tuple[Window, ...]:
         """Return every window of ours on this server."""
         ours = f"#{{!=:#{{{_FACTS}}},}}"
