@@ -183,10 +183,23 @@ def sessions_file() -> dict[str, Any]:
 def _written(kind: type) -> dict[str, Any]:
     """Return how a size or a duration may be written."""
     if kind is Size:
-        limits = {"minimum": 0, "maximum": _LARGEST, "pattern": _SIZE}
-        return {"type": ["integer", "string"], **limits, "examples": ["500MiB", "20G"]}
-    limits = {"minimum": 0, "maximum": _LONGEST, "pattern": _DURATION}
-    return {"type": ["number", "string"], **limits, "examples": ["30s", "2m"]}
+        return {
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "maximum": _LARGEST,
+            "pattern": _SIZE,
+            # What yaml-language-server shows, and others pass over.
+            "patternErrorMessage": "expected a size such as 500MiB or 20G",
+            "examples": ["500MiB", "20G"],
+        }
+    return {
+        "type": ["number", "string"],
+        "minimum": 0,
+        "maximum": _LONGEST,
+        "pattern": _DURATION,
+        "patternErrorMessage": "expected a duration such as 30s, 2m or 1h30m",
+        "examples": ["30s", "2m"],
+    }
 
 
 def _describe(part: dict[str, Any], kind: type[msgspec.Struct]) -> None:

@@ -48,7 +48,8 @@ def _session(place: Place, proposal: Proposal, snapshot: Snapshot) -> Iterator[s
         yield "# workdir: ~/yolov5"
     elif not here:
         yield f"workdir: {_expanded(place.workdir)}"
-    yield "# What you would type there, without --project, --name and --device: those are added."
+    without = f", without {proposal.added}: those are added" if proposal.added else ""
+    yield f"# What you would type there{without}."
     keys = [name for name in proposal.todo if name.partition(",")[0] in proposal.evolve]
     yield from _changes(proposal, [n for n in proposal.todo if n not in {"workdir", *keys}])
     yield from (f"# {name}: {comment(what)}" for name, what in proposal.also.items())

@@ -37,12 +37,14 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
 class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     """A session's beginning: ``todo`` is what to change, by the word of the command or key.
 
-    ``also`` is what else was found for a word. ``evolve`` are its keys beyond the budget, as YAML.
+    ``also`` is what else was found for a word, ``added`` what the command must not say itself.
+    ``evolve`` are its keys beyond the budget, as YAML.
     """
 
     trainer: str
     what: str
     words: tuple[str, ...]
+    added: str | None = None
     data: str | None = None
     weights: str | None = None
     todo: Mapping[str, str] = {}
@@ -82,6 +84,7 @@ def _yolov5(
         trainer="yolov5",
         what=what,
         words=(folder.python or "python", SCRIPT, *words),
+        added="--project, --name and --device",
         data=wanted["--data"],
         weights=wanted["--weights"],
         todo={
@@ -107,6 +110,7 @@ def _ultralytics(folder: Folder, yolo: str) -> Proposal:
         trainer="ultralytics",
         what=f"Ultralytics: {yolo}",
         words=(yolo, "train", *(f"{name}{value}" for name, value in wanted.items())),
+        added="project=, name= and device=",
         data=wanted["data="],
         weights=wanted["model="],
         todo={
