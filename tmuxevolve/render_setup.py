@@ -41,7 +41,7 @@ def checkup(found: Checkup, *, colour: bool) -> str:
     counts = {state: [c.state for c in found.checks].count(state) for state in ("fail", "warn")}
     words = {"fail": "failed", "warn": "to look at"}
     said = ", ".join(f"{count} {words[state]}" for state, count in counts.items() if count)
-    return "\n".join([*lines, "", f"{len(found.checks)} checks: {said or 'all passed'}"])
+    return "\n".join([*lines, "", said or f"all {len(found.checks)} checks passed"])
 
 
 def _shown(text: str) -> str:

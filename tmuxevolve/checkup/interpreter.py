@@ -122,8 +122,11 @@ def _output(process: subprocess.Popen[str], timeout: float) -> tuple[str, str]:
         # What a launcher has started, too; and when this program is interrupted.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        # One that hangs in a file system does not end of it either, and is not waited for.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LEFT)
+        for stream in filter(None, (process.stdout, process.stderr)):
+            stream.close()
 
 
 def _count(gpus: int) -> str:

@@ -24,6 +24,7 @@ _NETWORK = (
 # There a lock is this machine's alone.
 _LOCAL_LOCKS = r"fuse\.(sshfs|s3fs|rclone|gcsfuse|goofys|davfs.*|curlftpfs)"
 _LOCAL_OPTIONS = ("nolock", "local_lock=all", "local_lock=posix", "nobrl", "localflock")
+_TRIAL = ("-m", "tmuxevolve.checkup.lock_trial")
 _TRIAL_SECONDS = 30.0
 _LEAST = 50 << 20
 # Checkpoints, while a training runs.
@@ -120,7 +121,7 @@ def trial(folder: Path, timeout: float = _TRIAL_SECONDS) -> str | None:
     except OSError as error:
         return error.strerror
     os.close(descriptor)
-    argv = [sys.executable, "-m", "tmuxevolve.checkup.lock_trial", name]
+    argv = [sys.executable, *_TRIAL, name]
     try:
         # Not in the caller's folder, whose modules -m would import.
         done = subprocess.run(

@@ -108,12 +108,15 @@ def dataset(written: str, file: Path, root_of: Callable[[str], Path]) -> Dataset
 def _splits(data: Mapping[str, Any], root: Path) -> dict[str, tuple[Path, ...]]:
     """Return where the images of each split are looked for, as YOLOv5 and Ultralytics do."""
     named = {"train": data.get("train"), "val": data.get("val") or data.get("validation")}
-    return {name: _paths(value, root) for name, value in named.items() if value}
+    found = {name: _paths(value, root) for name, value in named.items()}
+    return {name: paths for name, paths in found.items() if paths}
 
 
 def _paths(value: Any, root: Path) -> tuple[Path, ...]:
     if not isinstance(value, str):
         return tuple(root / str(part) for part in value) if isinstance(value, list) else ()
+    if not value:
+        return ()
     path = root / value
     # What Roboflow exports: relative to a folder below.
     return (root / value[3:],) if value.startswith("../") and not path.exists() else (path,)
