@@ -12,13 +12,13 @@ _COLOURS = {"pass": "32", "warn": "33", "fail": "31"}
 
 def written(done: Written, program: str) -> str:
     """Return what `init` has found, what is to be changed, and what to type next."""
-    lines = [f"wrote {_shown(str(done.file))}", ""]
+    lines = [f"wrote {_shown(done.file)}", ""]
     width = max(map(len, done.found))
     lines += [f"{name:{width}}  {_shown(found)}" for name, found in done.found.items()]
     if done.todo:
         lines += ["", "to change in the file, where it says TO CHANGE:"]
         lines += [f"  {name}: {_shown(what)}" for name, what in done.todo.items()]
-    there = "" if done.usual else f" -f {shlex.quote(str(done.file))}"
+    there = "" if done.usual else f" -f {shlex.quote(done.file)}"
     steps = {
         f"check{there}": "is everything there that it needs?",
         f"start{there} --dry-run": "exactly what would run",

@@ -125,7 +125,9 @@ def comment(text: str) -> str:
 
 
 def _escaped(char: str) -> str:
-    return _ESCAPES.get(char) or (char if char.isprintable() else f"\\U{ord(char):08x}")
+    # A byte that is no text stays what it is, and the file cannot be written.
+    as_it_is = char.isprintable() or "\ud800" <= char <= "\udfff"
+    return _ESCAPES.get(char) or (char if as_it_is else f"\\U{ord(char):08x}")
 
 
 def _expanded(path: Path) -> str:

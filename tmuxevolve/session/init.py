@@ -23,7 +23,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     ``usual`` says that the other commands find the file by themselves.
     """
 
-    file: Path
+    file: str
     usual: bool
     found: Mapping[str, str]
     todo: Mapping[str, str]
@@ -40,7 +40,7 @@ def init(file: Path, workdir: Path, environ: Mapping[str, str]) -> Written:
     machine = text.gpus(snapshot) if snapshot.gpus else f"none: {snapshot.problem}"
     found = {"trainer": proposal.what, **_parts(proposal), "GPUs": machine}
     usual = file == workdir / FILE_NAME
-    return Written(file=file, usual=usual, found=found, todo=proposal.todo)
+    return Written(file=str(file), usual=usual, found=found, todo=proposal.todo)
 
 
 def _parts(proposal: Proposal) -> dict[str, str]:
