@@ -209,6 +209,9 @@ def _describe(part: dict[str, Any], kind: type[msgspec.Struct]) -> None:
     for field in msgspec.structs.fields(kind):
         written = part["properties"][field.encode_name]
         written["description"] = TEXTS[kind.__name__][field.encode_name]
+        if "anyOf" in written:
+            # Releases of msgspec order them differently.
+            written["anyOf"].sort(key=lambda kind: kind.get("type") == "null")
         if written.get("default", 0) is None:
             # What no value means is in the text: an editor would fill in null.
             del written["default"]

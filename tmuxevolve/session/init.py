@@ -31,8 +31,6 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 def init(file: Path, workdir: Path, environ: Mapping[str, str]) -> Written:
     """Write the file. Raises UsageError when there is one already, or it cannot be made."""
-    if file.is_symlink() or file.exists():
-        raise UsageError(f"{file}: there is one already; name another with -f")
     snapshot = gpus.snapshot(environ)
     seen = folder.look(workdir, environ, len(snapshot.gpus) or text.CPU_SLOTS)
     proposal = proposals.propose(seen)
