@@ -417,6 +417,12 @@ def test_the_driver_as_start_takes_it(tmp_path: Path) -> None:
     assert machine.gpus(scene(gpu, NONE)) is None
 
 
+def test_gpus_without_tmux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nope")
+    seen = scene(trainer_session("x", workdir=tmp_path))
+    assert states(machine.tmux(seen), machine.gpus(seen)) == [("tmux", "fail"), ("GPUs", "pass")]
+
+
 def test_ram(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tmuxevolve import memory
 
@@ -437,7 +443,7 @@ def test_results(tmp_path: Path) -> None:
     assert storage.results(scene(new)).found == f"{tmp_path}/a/b, will be made in {tmp_path}"
     said = storage.results(scene(wrong))
     assert (said.state, said.found) == ("fail", "/proc: No such file or directory")
-    assert storage.lock(scene(wrong)).state == "fail"
+    assert storage.lock(scene(wrong)) is None
     # Nothing is made, and nothing stays.
     assert list(tmp_path.iterdir()) == []
 
@@ -446,6 +452,7 @@ def test_the_lock_is_tried_with_two_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = storage.lock(scene(trainer_session("x", workdir=tmp_path, results=tmp_path)))
+    assert said
     assert said.state == "pass"
     assert said.found.startswith("works between two processes: ")
     assert storage.trial(tmp_path) is None
@@ -488,6 +495,7 @@ def test_file_systems(
     mount = Mount(str(tmp_path), kind, "server:/x", tuple(options.split(",")))
     monkeypatch.setattr(storage, "mount_of", lambda path: mount)
     said = storage.lock(scene(trainer_session("x", workdir=tmp_path, results=tmp_path)))
+    assert said
     assert said.state == state
     assert found in said.found
 

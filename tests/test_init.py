@@ -184,6 +184,15 @@ def test_gpus_are_counted(box: Box, yolov5: Path) -> None:
     assert (session.gpus.use, session.cpu_slots) == ("free", 0)
 
 
+def test_a_driver_that_does_not_answer(box: Box, yolov5: Path) -> None:
+    stub = NvmlStub(box.root)
+    stub.write(["driver init_error=18"])
+    found = box.json("init", cwd=yolov5, env=stub.env)
+    assert found["found"]["GPUs"].startswith("none: the NVIDIA driver does not answer")
+    session = read(yolov5 / "sessions.yaml")
+    assert (session.gpus.use, session.cpu_slots) == ("free", 0)
+
+
 def test_nobodys_file_is_replaced(box: Box) -> None:
     box.config.write_text("mine")
     for name in ("sessions.yaml", "link.yaml"):

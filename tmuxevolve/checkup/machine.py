@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tmuxevolve import claims, memory
 from tmuxevolve.checkup import Check, Scene, failed, passed, warned
 from tmuxevolve.errors import TmuxEvolveError
+from tmuxevolve.multiplexer import Window
 from tmuxevolve.session import plan
 from tmuxevolve.session.plan import Machine, Plan, Refusal
 from tmuxevolve.units import format_size
@@ -50,7 +51,7 @@ def gpus(scene: Scene) -> Check | None:
     if not scene.on_gpu:
         slots = "slot" if session.cpu_slots == 1 else "slots"
         return passed("GPUs", f"none: {session.cpu_slots} CPU {slots}")
-    machine = Machine(scene.snapshot, claims.held(), scene.mux.windows())
+    machine = Machine(scene.snapshot, claims.held(), _windows(scene))
     try:
         chosen = plan.make(session, machine)
     except TmuxEvolveError as error:
@@ -60,6 +61,14 @@ def gpus(scene: Scene) -> Check | None:
         return passed("GPUs", found)
     mend = _override(chosen.refused) or "tmuxevolve gpus says who uses them"
     return warned("GPUs", found or "none", mend)
+
+
+def _windows(scene: Scene) -> Sequence[Window]:
+    """Return our windows: none where there is no tmux, as another check says."""
+    try:
+        return scene.mux.windows()
+    except TmuxEvolveError:
+        return ()
 
 
 def _parts(chosen: Plan) -> list[str]:

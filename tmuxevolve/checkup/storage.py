@@ -54,13 +54,19 @@ def results(scene: Scene) -> Check:
     return passed("results", f"{scene.session.results}{what}")
 
 
-def lock(scene: Scene) -> Check:
-    """Say on which file system the results lie, and try its lock with two processes."""
+def lock(scene: Scene) -> Check | None:
+    """Say on which file system the results lie, and try its lock with two processes.
+
+    None where no file can be made: that is the results' own finding.
+    """
     name, folder = "lock", existing(scene.session.results)
     mount = mount_of(folder)
     where = f"{mount.kind} ({mount.source} on {mount.point})" if mount else "unknown file system"
     mend = "another directory: on a local disk, or on NFS with its lock"
-    problem = trial(folder)
+    try:
+        problem = trial(folder)
+    except OSError:
+        return None
     if problem:
         return failed(name, f"{where}: {problem}", mend)
     if mount and is_local_only(mount):
@@ -115,11 +121,11 @@ def is_local_only(mount: Mount) -> bool:
 
 
 def trial(folder: Path, timeout: float = _TRIAL_SECONDS) -> str | None:
-    """Return what is wrong with locks in a folder; None when two processes respect them."""
-    try:
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".tmuxevolve-check-")
-    except OSError as error:
-        return error.strerror
+    """Return what is wrong with locks in a folder; None when two processes respect them.
+
+    Raises OSError when no file can be made there.
+    """
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=".tmuxevolve-check-")
     os.close(descriptor)
     argv = [sys.executable, *_TRIAL, name]
     try:

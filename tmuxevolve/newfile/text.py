@@ -79,6 +79,11 @@ def _machine(snapshot: Snapshot) -> Iterator[str]:
         yield "# use: [0, 2] names some, and `tmuxevolve gpus` lists them."
         yield "gpus: {use: free}"
         return
+    if snapshot.broken:
+        yield f"# {comment(snapshot.problem or 'the driver does not answer')}:"
+        yield "# `tmuxevolve check` says when it is mended."
+        yield "gpus: {use: free}"
+        return
     yield f"# {comment(snapshot.problem or 'no NVIDIA GPU')}:"
     yield "# so many windows train on the CPU, for a trial."
     yield f"cpu_slots: {CPU_SLOTS}"
