@@ -49,7 +49,8 @@ def _session(place: Place, proposal: Proposal, snapshot: Snapshot) -> Iterator[s
     elif not here:
         yield f"workdir: {_expanded(place.workdir)}"
     without = f", without {proposal.added}: those are added" if proposal.added else ""
-    yield f"# What you would type there{without}."
+    where = "in this folder" if here and "workdir" not in proposal.todo else "in workdir"
+    yield f"# What you would type {where}{without}."
     keys = [name for name in proposal.todo if name.partition(",")[0] in proposal.evolve]
     yield from _changes(proposal, [n for n in proposal.todo if n not in {"workdir", *keys}])
     yield from (f"# {name}: {comment(what)}" for name, what in proposal.also.items())
