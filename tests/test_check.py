@@ -284,6 +284,15 @@ def test_data_files_are_found_as_yolov5_does(
     assert (said.state, found.format(root=yolov5) in said.found) == (state, True), said.found
 
 
+def test_yolov5s_own_data_is_in_the_checkout(yolov5: Path, tmp_path: Path) -> None:
+    """Whichever folder the command runs in."""
+    (tmp_path / "coco" / "a").mkdir(parents=True)
+    words = ("python", str(yolov5 / "train.py"))
+    said = training.data(scene(trainer_session(*words, workdir=tmp_path)))
+    assert said
+    assert (said.state, said.found.partition(": ")[0]) == ("pass", f"{yolov5}/data/coco128.yaml")
+
+
 @pytest.mark.parametrize(
     ("written", "state"),
     [

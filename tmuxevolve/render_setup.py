@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
-from tmuxevolve.session.check import Checkup
-from tmuxevolve.session.init import Written
+if TYPE_CHECKING:
+    from tmuxevolve.session.check import Checkup
+    from tmuxevolve.session.init import Written
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31"}
 

@@ -131,11 +131,18 @@ def trial(folder: Path, timeout: float = _TRIAL_SECONDS) -> str | None:
     try:
         # Not in the caller's folder, whose modules -m would import.
         done = subprocess.run(
-            argv, cwd="/", capture_output=True, text=True, timeout=timeout, check=False
+            argv,
+            cwd="/",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"no lock within {timeout:g} s"
     finally:
         with suppress(OSError):
             Path(name).unlink()
-    return (done.stdout or done.stderr.strip() or "the trial failed") if done.returncode else None
+    said = done.stdout or done.stderr.strip() or "the trial failed"
+    return said.splitlines()[-1] if done.returncode else None

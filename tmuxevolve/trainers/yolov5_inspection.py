@@ -89,7 +89,7 @@ def _root(script: Path) -> Path:
 
 
 def _dataset(command: YoloCommand, root: Path) -> Dataset:
-    written: str = getattr(command.known, "data", "data/coco128.yaml")
+    written: str = getattr(command.known, "data", str(root / "data" / "coco128.yaml"))
     if "://" in written or written.endswith((".zip", ".tar", ".gz")):
         return Dataset(written=written, problem="an archive or an address, which YOLOv5 unpacks")
     found = [path for path in _places(command.session.workdir, root, written) if path.is_file()]
