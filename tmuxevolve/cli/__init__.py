@@ -30,6 +30,9 @@ COMMANDS = {
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
     "Set up": {
+        "init": ("setup", "Write a sessions.yaml for what is in this folder."),
+        "check": ("setup", "Say what would keep a session from running, and how to mend it."),
+        "schema": ("setup", "Print the JSON Schema of sessions.yaml, for editors."),
         "notify": ("notify", "Send a test notification, to all that a session's notify names."),
     },
     "": {"follow": ("watching", "Open workers as GPUs become free, until the budget is spent.")},

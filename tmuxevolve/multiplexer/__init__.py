@@ -133,6 +133,9 @@ class Multiplexer(Protocol):
     def check(self) -> None:
         """Raise MissingError when the program is missing or too old."""
 
+    def version(self) -> str:
+        """Return the program's name and version. Raises MissingError when it is missing."""
+
     def windows(self) -> tuple[Window, ...]:
         """Return every worker's window, of all sessions, in window order."""
 

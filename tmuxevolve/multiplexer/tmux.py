@@ -61,6 +61,10 @@ class Tmux:
         """Raise MissingError when tmux is missing or older than 3.2a."""
         client.check()
 
+    def version(self) -> str:
+        """Return what tmux calls itself, such as "tmux 3.3a"."""
+        return client.run("-V").stdout.strip()
+
     def windows(self) -> tuple[Window, ...]:
         """Return every worker's window on this server."""
         return tuple(window for window in self._all() if window.facts.role == WORKER)
