@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -542,6 +543,15 @@ def test_a_check_that_breaks_is_a_finding(
     assert found.checks[1].found.startswith("the check itself failed: ZeroDivisionError")
     assert found.exit_status == 1
     assert {check.name for check in found.checks} >= {"config", "tmux", "RAM"}
+
+
+@pytest.mark.parametrize(("program", "state"), [("true", "pass"), ("no-such-program", "fail")])
+def test_who_is_told(box: Box, program: str, state: str) -> None:
+    box.session(notify={"command": [program]})
+    checks = json.loads(box.cli("check", "--json").stdout)["checks"]
+    (found,) = (check for check in checks if check["name"] == "notify")
+    assert found["state"] == state
+    assert (program in found["found"]) == (state == "fail")
 
 
 def test_on_the_command_line(box: Box) -> None:

@@ -17,6 +17,21 @@ from tmuxevolve.trainers import inspection
 from tmuxevolve.trainers.inspection import Inspection
 
 _Found = Check | Sequence[Check] | None
+
+
+def _notify(scene: Scene) -> Check | None:
+    told = scene.session.notify
+    if told is None:
+        return None
+    from tmuxevolve.session import notify
+
+    try:
+        notify.check(scene.session, told, scene.environ)
+    except TmuxEvolveError as error:
+        return failed("notify", str(error), "mend or remove it: `start` refuses to go on with it")
+    return passed("notify", "can be sent; `tmuxevolve notify` sends a test")
+
+
 CHECKS: dict[str, Callable[[Scene], _Found]] = {
     "tmux": machine.tmux,
     "driver": machine.driver,
@@ -30,6 +45,7 @@ CHECKS: dict[str, Callable[[Scene], _Found]] = {
     "lock": storage.lock,
     "disk": storage.disk,
     "RAM": machine.ram,
+    "notify": _notify,
 }
 
 
