@@ -60,20 +60,20 @@ class UltralyticsCommand:
     @property
     def optimizer(self) -> str:
         """Return the optimizer's name; `auto` is the default."""
-        return self._setting("optimizer") or "auto"
+        return self.setting("optimizer") or "auto"
 
     @property
     def is_timed(self) -> bool:
         """Say whether the training ends after some hours, and not after some epochs."""
-        return self._setting("time").lower() not in _NO[:2]
+        return self.setting("time").lower() not in _NO[:2]
 
     @property
     def task(self) -> str:
         """Return the task: the model's name says it, or else the command; the default is detect."""
-        model = re.fullmatch(_MODEL, Path(self._setting("model")).stem.lower())
+        model = re.fullmatch(_MODEL, Path(self.setting("model")).stem.lower())
         by_model = _OF_MODEL.get(model[1], model[1]) if model else None
         bare = next((w for w in self.arguments if w in (*_TASKS, *_OTHER_TASKS)), None)
-        task = by_model or bare or self._setting("task") or "detect"
+        task = by_model or bare or self.setting("task") or "detect"
         if task not in _TASKS:
             raise self.conflict(f"the task {task!r} cannot be evolved: {', '.join(_TASKS)} can")
         return task
@@ -127,13 +127,13 @@ class UltralyticsCommand:
 
         It is looked up beside the program, and nothing is run or imported.
         """
-        executable = self._executable()
+        executable = self.executable()
         folders = set(_prefixes(executable)) if executable else set()
         places = (f.glob("lib*/python3*/*-packages/ultralytics-*.dist-info") for f in folders)
         found = (re.fullmatch(_RELEASE, path.name) for place in places for path in place)
         return max((tuple(map(int, match.groups())) for match in found if match), default=None)
 
-    def _executable(self) -> Path | None:
+    def executable(self) -> Path | None:
         """Return the program's file, or its interpreter's. Behind another program it is unknown."""
         import shutil
 
@@ -146,7 +146,7 @@ class UltralyticsCommand:
         found = shutil.which(word, path=path) if word == self.program[0] else None
         return Path(found) if found else None
 
-    def _setting(self, name: str) -> str:
+    def setting(self, name: str) -> str:
         """Return what the command says, or else its cfg= file; nothing when neither does."""
         return self.values.get(name) or self._in_cfg(name)
 
@@ -172,9 +172,9 @@ class UltralyticsCommand:
 
     def _check_directory(self) -> None:
         values, results = self.values, self.session.results
-        if self._setting("resume").lower() not in _NO:
+        if self.setting("resume").lower() not in _NO:
             raise self.conflict("resume continues a training, not an evolution: leave it out")
-        if self._setting("save_dir"):
+        if self.setting("save_dir"):
             raise self.conflict("leave save_dir out: results sets it")
         if self._in_cfg("device").lower() not in _NO[:2]:
             raise self.conflict(f"cfg={values['cfg']} sets device: leave it out there")
