@@ -18,14 +18,14 @@ nox.options.error_on_missing_interpreters = True
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the test suite, or what stands behind --."""
-    session.install("-e", ".[test,build]")
+    session.install("-e", ".[dev]")
     session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Look for mistakes and for unformatted files."""
-    session.install("-e", ".[lint]")
+    session.install("-e", ".[dev]")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -43,10 +43,12 @@ def docs(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Build the sdist, the wheel from the sdist, and install each into an empty environment."""
     session.install("build")
-    folder = session.create_tmp()
-    session.run("python", "-m", "build", "--outdir", folder, ".", silent=True)
+    folder = Path(session.create_tmp())
+    for old in folder.iterdir():
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", str(folder), ".", silent=True)
     for kind in ("*.whl", "*.tar.gz"):
-        (package,) = Path(folder).glob(kind)
+        (package,) = folder.glob(kind)
         session.install("--force-reinstall", str(package))
         session.run("tmuxevolve", "--version")
         assert (Path(session.virtualenv.location) / "share/man/man1/tmuxevolve.1").stat().st_size
