@@ -51,7 +51,7 @@ wheel: .venv/.dev tmux
 	test -s .venv-wheel/share/man/man1/tmuxevolve.1
 	test -s .venv-wheel/share/man/man1/tmuxevolve-start.1
 	! command -v man >/dev/null || \
-	  PATH=$(CURDIR)/.venv-wheel/bin:$$PATH man --warnings tmuxevolve-start >/dev/null
+	  PATH=$(CURDIR)/.venv-wheel/bin:$$PATH env -u MANPATH man --warnings tmuxevolve-start >/dev/null
 	$(CURDIR)/.venv-wheel/bin/tmuxevolve start --dry-run
 	unset TMUX; export TMUX_TMPDIR=$$(mktemp -d); \
 	  .venv-wheel/bin/tmuxevolve start && .venv-wheel/bin/tmuxevolve stop && rm -r $$TMUX_TMPDIR

@@ -10,6 +10,7 @@ import click
 from tmuxevolve.cli import COMMANDS, main
 
 NAME = "tmuxevolve"
+WIDTH = 100
 PLACE = "<!-- what every command says with --help -->"
 
 
@@ -20,7 +21,8 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 
 def commands() -> Iterator[str]:
     """Give all help texts as Markdown, in the sections of the table of commands."""
-    context = click.Context(main, info_name=NAME, **main.context_settings)
+    # As in a wide terminal, whatever the one is in which the site is built.
+    context = click.Context(main, info_name=NAME, terminal_width=WIDTH, **main.context_settings)
     yield from page(context)
     for section, names in COMMANDS.items():
         yield f"## {section}\n"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
+from support import Box
 
 from tmuxevolve.cli import main
 
@@ -19,9 +22,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 FENCE = re.compile(r"^( *)```(\w*).*?\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # A command as it is typed: behind a prompt, another program, a path or `ExecStart=`; as code in
 # prose, too. `tmuxevolve: ...` and `tmuxevolve 0.1.0` are what it prints.
-TYPED = re.compile(r"(?:^|[\s/;&|(])tmuxevolve (?=[-a-z])(.*)")
+TYPED = re.compile(r"(?:^|[\s/(])tmuxevolve (?=[-a-z])(.*)")
 PROSE = re.compile(r"`tmuxevolve ([-a-z][^`]*)`")
-ENDS = {"|", "||", "&", "&&", ";", ">", ">>", "<", "(", ")"}
+NEXT = re.compile(r"[|;&]+")
+ENDS = {">", ">>", "<", "(", ")"}
+
+
+NAMES = main.list_commands(click.Context(main))
 
 
 def page_name(path: Path) -> str:
@@ -42,8 +49,8 @@ def shown(text: str) -> Iterator[str]:
     """Give the words behind each `tmuxevolve` of a page."""
     for fence in FENCE.finditer(text):
         if fence[2] in {"console", "sh", "bash", "ini", "text", ""}:
-            lines = fence[3].replace("\\\n", " ").splitlines()
-            yield from (found[1] for line in lines if (found := TYPED.search(line)))
+            commands = NEXT.sub("\n", fence[3].replace("\\\n", " ")).splitlines()
+            yield from (found[1] for line in commands if (found := TYPED.search(line)))
     yield from PROSE.findall(FENCE.sub("", text))
 
 
@@ -53,11 +60,12 @@ def mistake(words: str) -> str | None:
     lexer.wordchars += "$*{}[]:@!,%^"
     args = list(lexer)
     name, *rest = args[: next((n for n, word in enumerate(args) if word in ENDS), len(args))]
-    command = main if name.startswith("-") else main.get_command(click.Context(main), name)
+    group = click.Context(main, **main.context_settings)
+    command = main if name.startswith("-") else main.get_command(group, name)
     if command is None:
         return f"no command {name}"
     try:
-        command.make_context(name, rest if command is not main else [name, *rest])
+        command.make_context(name, [name, *rest] if command is main else rest, parent=group)
     except click.exceptions.Exit:
         return None
     except click.ClickException as error:
@@ -74,7 +82,7 @@ def test_every_command_that_is_shown_exists(path: Path) -> None:
 def test_commands_that_do_not_exist_are_found() -> None:
     page = (
         "```console\n$ tmuxevolve fly 2   # up\ntmuxevolve: no such thing\ntmuxevolve 0.1.0\n"
-        "$ ~/.local/bin/tmuxevolve stop --soft | cat\n$ time tmuxevolve status --json | jq .\n```\n"
+        "$ ~/.local/bin/tmuxevolve stop --soft | cat\n$ cd && tmuxevolve status --json | jq\n```\n"
         "`tmuxevolve start --gpu 0` and `tmuxevolve start --gpus 0,2` or `tmuxevolve COMMAND`\n"
     )
     assert [words.split()[0] for words in shown(page)] == [
@@ -93,10 +101,32 @@ HEADING = re.compile(r"^#+ +(.+?)(?: *\{ *#([-\w]+) *\})?$", re.MULTILINE)
 
 
 @cache
+def hooks() -> ModuleType:
+    """Return what writes the reference when the site is built."""
+    spec = importlib.util.spec_from_file_location("mkdocs_hooks", ROOT / "mkdocs_hooks.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_each_command_says_of_itself(box: Box) -> None:
+    place = hooks().PLACE
+    assert (DOCS / "reference.md").read_text().count(place) == 1
+    page = hooks().on_page_markdown(place)
+    for name in NAMES:
+        assert f"### tmuxevolve {name} {{ #{name} }}" in page
+        text = box.cli(name, "--help", env={"COLUMNS": "200"}).stdout
+        assert text.replace("python -m tmuxevolve", "tmuxevolve", 1) in page
+
+
+@cache
 def anchors(path: Path) -> frozenset[str]:
     """Return what a link to a page may have behind its #."""
-    headings = HEADING.findall(FENCE.sub("", path.read_text()))
-    return frozenset(given or slug(title) for title, given in headings)
+    text = FENCE.sub("", path.read_text())
+    found = {given or slug(title) for title, given in HEADING.findall(text)}
+    return frozenset(found | {*NAMES} if hooks().PLACE in text else found)
 
 
 def slug(title: str) -> str:
