@@ -38,13 +38,20 @@ lint: .venv/.dev
 docs: .venv/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# The wheel must install into an empty environment and work there.
+# The sdist, and the wheel made from it, must install into an empty environment and work there; the
+# man pages must be where `man` looks.
 wheel: .venv/.dev tmux
 	rm -rf dist .venv-wheel
-	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	$(BIN)/python -m build --outdir dist . >/dev/null
 	$(PYTHON) -m venv .venv-wheel
-	.venv-wheel/bin/pip install --quiet dist/*.whl
+	.venv-wheel/bin/pip install --quiet dist/*.tar.gz
 	cd / && $(CURDIR)/.venv-wheel/bin/tmuxevolve --version
+	.venv-wheel/bin/pip install --quiet --force-reinstall --no-deps dist/*.whl
+	cd / && $(CURDIR)/.venv-wheel/bin/tmuxevolve --version
+	test -s .venv-wheel/share/man/man1/tmuxevolve.1
+	test -s .venv-wheel/share/man/man1/tmuxevolve-start.1
+	! command -v man >/dev/null || \
+	  PATH=$(CURDIR)/.venv-wheel/bin:$$PATH env -u MANPATH man --warnings tmuxevolve-start >/dev/null
 	$(CURDIR)/.venv-wheel/bin/tmuxevolve start --dry-run
 	unset TMUX; export TMUX_TMPDIR=$$(mktemp -d); \
 	  .venv-wheel/bin/tmuxevolve start && .venv-wheel/bin/tmuxevolve stop && rm -r $$TMUX_TMPDIR
@@ -105,4 +112,4 @@ $(YOLO)/.installed: tests/yolov5/requirements.txt tests/yolov5/no-deps.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-wheel .venv-bench $(YOLO) dist site
+	rm -rf .venv .nox .venv-wheel .venv-bench $(YOLO) dist site
