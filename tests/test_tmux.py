@@ -98,7 +98,7 @@ def test_exit_status_stays_readable(tmux: Tmux) -> None:
     assert window.index == 1
     assert (window.exit_status, window.state) in {(3, State.FAILED), LOST}
     # tmux may know of the end before it has shown all that was printed.
-    poll(lambda: tmux.last_lines([window]) == {window.pane: "last words"})
+    poll(lambda: tmux.screens([window]) == {window.pane: ["last words"]})
 
 
 def test_killed_process(tmux: Tmux) -> None:

@@ -112,11 +112,13 @@ def prepare(
     generations: int | None = None,
     *,
     look: bool = False,
+    only: str | None = None,
 ) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed.
 
-    ``generations`` is what the command line says in place of the session's. What workers of this
-    session have left behind when they were killed is ended before, unless it is only a ``look``.
+    ``generations`` is what the command line says in place of the session's; ``only`` is a slot,
+    when no other is to be started. What workers of this session have left behind when they were
+    killed is ended before, unless it is only a ``look``.
     """
     mux.check()
     if not look:
@@ -126,7 +128,8 @@ def prepare(
     job = evolve.job(session, trainer, generations, on_gpu=plan.on_gpu(session, snapshot))
     found_until = time.monotonic() + _FRESH
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
-    chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
+    chosen = plan.make(session, machine)
+    chosen = plan.at_most(plan.only(chosen, only) if only else chosen, job.workers_wanted)
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)
     return Preparation(session, trainer, job, chosen, found_until)

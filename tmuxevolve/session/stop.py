@@ -46,11 +46,15 @@ class StopOverride(msgspec.Struct, frozen=True):
 
 
 def stop(
-    mux: Multiplexer, windows: Sequence[Window], override: StopOverride
+    mux: Multiplexer, windows: Sequence[Window], override: StopOverride, *, keep: bool = False
 ) -> tuple[Stopped, ...]:
-    """End the windows' workers, all at once, then remove the windows whose processes are gone."""
+    """End the windows' workers, all at once, then remove the windows whose processes are gone.
+
+    They stay when ``keep`` says so.
+    """
     ended = processes.end(_target(window, override) for window in windows)
-    mux.close([w for w in windows if not ended[w.facts.worker].left])
+    if not keep:
+        mux.close([w for w in windows if not ended[w.facts.worker].left])
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
 
 
