@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from tmuxevolve.trainers.progress import Progress
 
+# A bar counts whole seconds: of shorter epochs it says next to nothing.
+_COARSE = 3.0
+
 
 def of_training(progress: Progress | None, elapsed: float | None) -> float | None:
     """Return how long a training will take yet; ``elapsed`` is how long it has been at work.
@@ -16,14 +19,13 @@ def of_training(progress: Progress | None, elapsed: float | None) -> float | Non
     if progress is None:
         return None
     found, share = progress.bar, progress.share
-    if elapsed is not None and progress.epoch > 1:
+    left = None if found is None else 0.0 if found.share >= 1 else found.left
+    one = None if not found or found.elapsed is None or left is None else found.elapsed + left
+    if elapsed is not None and share and (progress.epoch > 1 or one is None or one < _COARSE):
         return elapsed * (1 - share) / share
-    if found is None or found.elapsed is None:
+    if one is None or left is None:
         return None
-    left = 0.0 if found.share >= 1 else found.left
-    if left is None:
-        return None
-    return left + (found.elapsed + left) * (progress.epochs - progress.epoch)
+    return left + one * (progress.epochs - progress.epoch)
 
 
 def of_study(left: int, seconds: Sequence[float], running: Sequence[float | None]) -> float | None:

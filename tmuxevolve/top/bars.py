@@ -32,7 +32,7 @@ def bar(share: float | None, width: int, style: str) -> Text:
 
 def fitness(value: float | None) -> str:
     """Return a fitness in six characters or so."""
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:#.4g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -7,39 +7,40 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
 HELP = """\
-↑ ↓  j k          another window       PgUp PgDn  Home End   further
-Enter             attach to it; Ctrl-b d comes back here
-s                 stop it, after y: its trainer gets SIGINT, its generation is given back
-r                 restart it, after y: as the sessions file says now, with this shell's environment
-l                 what it has printed
-q  Ctrl-C         quit; everything goes on running
+↑ ↓ j k   another window (PgUp, PgDn, Home, End: further)
+Enter     attach to it; Ctrl-b d comes back here
+s         stop it, after y; its generation is given back
+r         restart it, after y where it runs: as the sessions file says now,
+          with the environment of this view
+l         what it has printed
+q Ctrl-C  quit; everything goes on running
 
-MEMORY UTIL       of the window's GPU
-EPOCH ETA         of the training that runs there, from its own bar; the first epoch is 1
-LAST BEST         fitness of the worker that runs there
-FAILED            trainings that failed there: in a row / in all
-The plot          • a generation's fitness (dots when there are many), the line is the best so far
-The last line     the study's budget, how long it takes yet, how long a generation takes"""
+MEMORY UTIL TEMP POWER   the window's GPU
+EPOCH ETA                of its training, by its own bar; the first epoch is 1
+FITNESS BEST             the last and the best of the worker there
+FAILED                   trainings that failed there: in a row / in all
 
-_CSS = """
-{name} {{ align: center middle; background: ansi_default; }}
-{name} > #box {{
-    width: auto; height: auto; max-width: 100%; max-height: 100%;
-    border: round ansi_bright_black; padding: 0 1; background: ansi_default;
-}}
-{name} Static {{ width: auto; background: ansi_default; color: ansi_default; }}
-"""
+The plot: a point is a generation, the line the best so far.
+Below it: the study's budget, the time until it is spent, what a generation
+takes on the average of the last ones, and the workers on all machines."""
 
 
 class Question(ModalScreen[bool]):
     """A question: y is yes, anything else is no."""
 
-    CSS = _CSS.format(name="Question")
+    # Transparent: what goes on is seen behind it.
+    CSS = """
+    Question { align: center middle; background: transparent; }
+    Question Static {
+        width: auto; max-width: 100%; height: auto; padding: 0 1;
+        border: round ansi_default; background: ansi_default; color: ansi_default;
+    }
+    """
     BINDINGS = [
         Binding("y,Y", "answer(True)"),
         Binding("n,N,q,escape,enter,ctrl+c", "answer(False)"),
@@ -52,8 +53,7 @@ class Question(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """Show it."""
-        with Vertical(id="box"):
-            yield Static(Text(f"{self._text}  y/n"))
+        yield Static(Text(f"{self._text}  y/n"))
 
     def action_answer(self, answer: bool) -> None:
         """Close with the answer."""
@@ -63,12 +63,12 @@ class Question(ModalScreen[bool]):
 class Page(ModalScreen[None]):
     """Text that can be scrolled, at its end or its beginning."""
 
-    CSS = (
-        _CSS.format(name="Page")
-        + "Page VerticalScroll { width: 100%; height: 100%; border: none; padding: 0;"
-        " background: ansi_default; scrollbar-size: 0 0; }"
-        "Page #name { width: 100%; height: 1; text-style: bold reverse; }"
-    )
+    CSS = """
+    Page { background: ansi_default; }
+    Page VerticalScroll { height: 1fr; background: ansi_default; scrollbar-size: 0 0; }
+    Page Static { background: ansi_default; color: ansi_default; }
+    Page #name { height: 1; text-style: bold reverse; }
+    """
     BINDINGS = [
         Binding("q,escape,l,question_mark,ctrl+c", "dismiss"),
         Binding("j,down", "scroll(1)"),

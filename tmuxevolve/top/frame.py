@@ -15,7 +15,7 @@ from tmuxevolve.units import format_duration, squeeze
 KEYS = "↑↓ move  ⏎ attach  s stop  r restart  l log  ? help  q quit"
 # The lines that are always there: the session, the columns' names, one window, the budget, keys.
 _FIXED = 5
-_LEAST_PLOT, _MOST_PLOT = 6, 30
+_LEAST_PLOT = 6
 _BUDGET_BAR = 24
 
 
@@ -39,7 +39,7 @@ def heights(count: int, height: int) -> Heights:
     if left < _LEAST_PLOT + 2:
         return Heights(min(count, left), 0)
     rows = min(count, left - _LEAST_PLOT)
-    return Heights(rows, min(left - rows, _MOST_PLOT))
+    return Heights(rows, left - rows)
 
 
 def at(cursor: int, place: Place, count: int, height: int) -> Place:
@@ -125,7 +125,7 @@ def _budget(seen: Overview, width: int) -> Text:
         return Text(f"results in {session.results}", style="dim")
     text = Text()
     if budget:
-        text.append_text(bars.bar(done / budget, min(_BUDGET_BAR, width // 4), "magenta"))
+        text.append_text(bars.bar(done / budget, min(_BUDGET_BAR, width // 6), "magenta"))
         text.append(f" {done}/{budget} generations", style="bold")
     else:
         text.append(f"{done} generations", style="bold")

@@ -17,7 +17,9 @@ _NARROWEST_BAR, _WIDEST_BAR = 3, 12
 _LAST_LINE = "LAST LINE"
 _LEAST_LAST_LINE = 24
 # What goes first where there is not room for all.
-_DROPPED = (*("POWER", "TEMP", "LAST", "FAILED", "GEN", "MEMORY", "BEST", "UTIL", "EPOCH", "ETA"),)
+_DROPPED = (
+    *("POWER", "TEMP", "FITNESS", "FAILED", "GEN", "MEMORY", "BEST", "UTIL", "EPOCH", "ETA"),
+)
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +189,7 @@ COLUMNS = (
     Column(name="GEN", text=_generation, in_study=True),
     Column(name="EPOCH", text=_epoch, share=_epoch_share, bar_style="blue", least=5),
     Column(name="ETA", text=lambda row: bars.duration(row.eta), least=6),
-    Column(name="LAST", text=lambda row: bars.fitness(row.part.last), least=6, in_study=True),
+    Column(name="FITNESS", text=lambda row: bars.fitness(row.part.last), least=6, in_study=True),
     Column(name="BEST", text=lambda row: bars.fitness(row.part.best), least=6, in_study=True),
     Column(
         name="FAILED",
