@@ -12,7 +12,11 @@ from tmuxevolve.top import bars, table
 from tmuxevolve.top.plot import plot
 from tmuxevolve.units import format_duration, squeeze
 
-KEYS = "↑↓ move  ⏎ attach  s stop  r restart  l log  ? help  q quit"
+_KEYS = (
+    "↑↓ move  ⏎ attach  s stop  r restart  l log  ? help  q quit",
+    "⏎ attach  s stop  r restart  ? help",
+    "? help  q quit",
+)
 # The lines that are always there: the session, the columns' names, one window, the budget, keys.
 _FIXED = 5
 _LEAST_PLOT = 6
@@ -70,8 +74,14 @@ def frame(
     lines.append(_detail(seen.rows[place.cursor], with_line=not chosen.last_line))
     if room.plot:
         lines += plot(seen.points, width, room.plot)
-    lines += [_budget(seen, width), Text(say or KEYS, style="bold" if say else "dim")]
+    lines += [_budget(seen, width), _last(say, width)]
     return _cut([*lines[:-1][: height - 1], lines[-1]], width)
+
+
+def _last(say: str, width: int) -> Text:
+    """Return what is to be said, or as many of the keys as there is room for."""
+    keys = next((keys for keys in _KEYS if len(keys) <= width), _KEYS[-1])
+    return Text(say, style="bold") if say else Text(keys, style="dim")
 
 
 def _cut(lines: Sequence[Text], width: int) -> list[Text]:
@@ -105,17 +115,14 @@ def _detail(row: Row, *, with_line: bool) -> Text:
     """Return what is to be said of the selected window that is in no column."""
     status = row.status
     text = Text(status.window, style="bold")
-    trouble = status.reason or (f"failed: {status.failure}" if status.failure else "")
-    if trouble:
-        return text.append(f"  {trouble}", style=_trouble_style(row))
+    failing = f"failed: {status.failure}" if status.failure and row.part.in_a_row else ""
+    if status.reason or failing:
+        bad = row.state in {"failed", "gone"} or failing
+        return text.append(f"  {status.reason or failing}", style="red" if bad else "dim")
     if with_line and status.progress:
         return text.append(f"  {squeeze(status.progress)}", style="dim")
     pid = f"  pid {status.pid}" if status.pid else ""
     return text.append(f"  {status.device}{pid}", style="dim")
-
-
-def _trouble_style(row: Row) -> str:
-    return "red" if row.state in {"failed", "gone"} or row.part.in_a_row else "dim"
 
 
 def _budget(seen: Overview, width: int) -> Text:

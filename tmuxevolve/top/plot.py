@@ -79,8 +79,8 @@ class _Canvas:
 
     def scatter(self, points: Sequence[Point]) -> None:
         """Draw what the generations reached: as dots where they are too many for points."""
-        many = len(points) > self._columns or points[-1].number >= len(points) * 2
         cloud: dict[tuple[int, int], int] = {}
+        many = points[-1].number >= self._columns
         for point in points:
             for value in {point.top, point.worst}:
                 x, y = self._spot(point.number, value)
@@ -88,7 +88,11 @@ class _Canvas:
                     self._dot(cloud, x, y)
                 else:
                     self._points[x // 2, y // 4] = _POINT
-        self._points |= {cell: chr(_BRAILLE + dots) for cell, dots in cloud.items()}
+        for cell, dots in cloud.items():
+            if cell in self._dots:
+                self._dots[cell] |= dots
+            else:
+                self._points[cell] = chr(_BRAILLE + dots)
 
     def rows(self) -> Iterator[Text]:
         for row in range(self._rows):
