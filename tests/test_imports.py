@@ -48,6 +48,8 @@ NEVER = {
     "concurrent",
     "logging",
     "multiprocessing",
+    "textual",
+    "rich",
 }
 
 

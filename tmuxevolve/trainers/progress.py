@@ -14,12 +14,13 @@ import msgspec
 _CLOCK = r"(?:[0-9]{1,6}:)?[0-9]{1,6}:[0-9]{2}"
 _COUNT = r"(?P<done>[0-9]{1,15})/(?P<total>[0-9]{1,15})"
 _TQDM = re.compile(
-    rf"(?P<percent>[0-9]{{1,3}})%\|[^|]*(?:\| *{_COUNT}"
-    rf"(?: \[(?P<elapsed>{_CLOCK})(?:<(?P<left>{_CLOCK}))?)?)?"
+    rf"(?P<percent>[0-9]{{1,3}})%\|[^|]*(?:\| *{_COUNT} \["
+    # A narrow terminal cuts a number anywhere: only what is followed by something is whole.
+    rf"(?:(?P<elapsed>{_CLOCK})(?=[<,\]])(?:<(?P<left>{_CLOCK})(?=[,\]]))?)?)?"
 )
 _SPAN = rf"{_CLOCK}|[0-9]{{1,9}}(?:\.[0-9])?s"
 _ULTRALYTICS = re.compile(
-    rf"(?P<percent>[0-9]{{1,3}})% [━╸─]+ {_COUNT}"
+    rf"(?P<percent>[0-9]{{1,3}})% [━╸─]+ {_COUNT}(?= )"
     rf"(?: +\S+/s)?(?: +(?P<elapsed>{_SPAN})(?:<(?P<left>{_SPAN}))?)?"
 )
 _FIRST_CELL = re.compile(r" *([0-9]{1,7})/([0-9]{1,7})(?: |$)")
