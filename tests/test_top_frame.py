@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.style import Style
@@ -15,7 +14,7 @@ from tmuxevolve.session.curve import Point, thin
 from tmuxevolve.session.overview import Overview, Row
 from tmuxevolve.session.status import SessionStatus, WindowStatus
 from tmuxevolve.study.record import Part
-from tmuxevolve.top import check, frame
+from tmuxevolve.top import frame
 from tmuxevolve.top.bars import bar
 from tmuxevolve.top.canvas import changed
 from tmuxevolve.top.plot import plot
@@ -240,15 +239,6 @@ def test_exactly_the_changed_cells_are_drawn(old: list[Any], new: list[Any]) -> 
     length = max(len(old), len(new))
     before, after = (line + [blank] * (length - len(line)) for line in (old, new))
     assert drawn == {x for x in range(length) if before[x] != after[x]}
-
-
-@pytest.mark.parametrize("term", ["", "dumb", "vt100"])
-def test_a_terminal_that_cannot_show_it_is_told_so(term: str) -> None:
-    from tmuxevolve.errors import MissingError
-
-    with pytest.raises(MissingError, match=f"TERM={term or 'unset'}"):
-        check(term)
-    check("xterm-256color")
 
 
 def test_text_is_not_taken_for_markup() -> None:

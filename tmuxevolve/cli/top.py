@@ -38,6 +38,5 @@ def top(session: str | None, interval: float, socket_name: str | None) -> int:
     mux = world.multiplexer(socket_name)
     environ = dict(os.environ)
     name = overview.choose(mux, session)
-    world.need_terminal("top")
     view.check(environ.get("TERM", ""))
     return view.run(overview.Watcher(mux, name, environ), Hand(mux, environ), interval)

@@ -39,16 +39,11 @@ def multiplexer(socket_name: str | None) -> Multiplexer:
 
 def become(attached: Attach) -> NoReturn:
     """Let the process that shows a session take this one's place."""
-    need_terminal("attach")
+    if not sys.stdin.isatty():
+        raise NotRunningError("attach needs a terminal")
     environ = {k: v for k, v in os.environ.items() if k not in attached.unset}
     sys.stdout.flush()
     os.execvpe(attached.argv[0], attached.argv, environ)  # noqa: S606
-
-
-def need_terminal(command: str) -> None:
-    """Raise NotRunningError where no person looks."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise NotRunningError(f"{command} needs a terminal")
 
 
 def program() -> str:

@@ -5,9 +5,10 @@ Nothing else imports this package: Textual takes longer to load than any other c
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from tmuxevolve.errors import ExitStatus, MissingError
+from tmuxevolve.errors import ExitStatus, MissingError, NotRunningError
 
 if TYPE_CHECKING:
     from tmuxevolve.session.hand import Hand
@@ -18,7 +19,10 @@ _PLAIN = frozenset({"", "dumb", "unknown", "vt52", "vt100", "vt102", "vt220"})
 
 
 def check(term: str) -> None:
-    """Raise MissingError when this kind of terminal cannot show a live view."""
+    """Raise NotRunningError without a terminal, and MissingError for one that can show no view."""
+    # Textual writes to stderr.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise NotRunningError("top needs a terminal")
     if term in _PLAIN:
         raise MissingError(
             f"top cannot draw on this terminal (TERM={term or 'unset'}): use tmuxevolve status"

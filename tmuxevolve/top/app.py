@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
+from textual.geometry import Size
 from textual.message import Message
 
 from tmuxevolve.errors import ExitStatus, TmuxEvolveError
@@ -26,6 +29,7 @@ from tmuxevolve.top.frame import Place, at, frame, heights
 # How long a message stays where the keys are, and how long a look may take, in seconds.
 _SAYS = 8.0
 _PATIENCE = 10.0
+_KEYBOARD = 0
 
 
 class Seen(Message):
@@ -230,7 +234,15 @@ class Top(App[None]):
 
     def _tick(self) -> None:
         self._feed.ask()
+        self._notice_size()
         self._draw()
+
+    def _notice_size(self) -> None:
+        """Take up a size that no signal has told of: one may come while the terminal is lent."""
+        with suppress(OSError):
+            size = Size(*os.get_terminal_size(_KEYBOARD))
+            if size != self.size and not self.is_headless:
+                self.post_message(events.Resize(size, size))
 
     def _draw(self) -> None:
         found = self._overview

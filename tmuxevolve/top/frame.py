@@ -65,6 +65,7 @@ def frame(
     room = heights(len(seen.rows), height)
     chosen = table.layout(seen.rows, width)
     lines = [_title(seen, place, room, width, late), table.head(chosen)]
+    lines = lines if height >= _FIXED else []
     for number in range(place.first, min(place.first + room.rows, len(seen.rows))):
         line = table.line(seen.rows[number], chosen)
         if number == place.cursor:

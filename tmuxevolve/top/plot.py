@@ -6,6 +6,7 @@ plotext 6 has another interface, and both want a dependency for a step line and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -64,7 +65,9 @@ class _Canvas:
 
     def __init__(self, columns: int, rows: int, last: int, low: float, high: float) -> None:
         self._columns, self._rows = columns, rows
-        self._last, self._low, self._span = last, low, high - low
+        self._last, self._low = last, low
+        # Not even the span of the largest numbers is finite.
+        self._span = high - low if math.isfinite(high - low) else 0.0
         self._dots: dict[tuple[int, int], int] = {}
         self._points: dict[tuple[int, int], str] = {}
 
