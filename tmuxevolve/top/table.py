@@ -148,7 +148,10 @@ def _epoch(row: Row) -> str:
     found = row.progress
     if found is None:
         return ""
-    return f"{found.epoch}/{found.epochs}" if found.epochs > 1 else f"{found.share:.0%}"
+    if found.epochs == 1:
+        return f"{found.share:.0%}"
+    # Padded: the columns behind it stay where they are when 9 becomes 10.
+    return f"{found.epoch:>{len(str(found.epochs))}}/{found.epochs}"
 
 
 def _epoch_share(row: Row) -> float | None:
