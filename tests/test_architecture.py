@@ -19,7 +19,9 @@ ONLY = {
     "psutil": {"processes.py", "census.py", "nvml.py"},
     "optuna": {"study/samplers/optuna.py"},
     "textual": {"top/app.py", "top/canvas.py", "top/dialogs.py"},
-    "rich": {f"top/{name}.py" for name in ("bars", "canvas", "dialogs", "frame", "plot", "table")},
+    "rich": {
+        f"top/{name}.py" for name in ("bars", "app", "canvas", "dialogs", "frame", "plot", "table")
+    },
     "yaml": {"yamlfile.py", "examples/tinydet.py"},
 }
 

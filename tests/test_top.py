@@ -12,7 +12,8 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -266,12 +267,24 @@ def test_where_nothing_changes_nothing_is_sent(running: Box) -> None:
     assert terminal.quit() == 0
 
 
-def in_app(look: Callable[[], Any], steps: Callable[[Any, Any], Any]) -> None:
-    """Run the app without a terminal; the hand is none."""
+@asynccontextmanager
+async def limit(seconds: float) -> AsyncIterator[None]:
+    """Fail when it takes longer: Python 3.10 has no asyncio.timeout."""
+    task = asyncio.current_task()
+    assert task
+    timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def in_app(look: Callable[[], Any], steps: Callable[[Any, Any], Any], hand: Any = None) -> None:
+    """Run the app without a terminal."""
     from tmuxevolve.top.app import Top
 
     async def run() -> None:
-        app = Top(look, hand=None, interval=0.2)  # type: ignore[arg-type]
+        app = Top(look, hand, interval=0.2)
         async with app.run_test(size=(80, 24)) as pilot:
             await steps(app, pilot)
 
@@ -284,6 +297,8 @@ def test_keys_are_answered_while_a_look_takes_for_ever() -> None:
     stuck = threading.Event()
 
     async def steps(app: Any, pilot: Any) -> None:
+        await pilot.pause(0.3)
+        assert "looking" in app.query("Tile").first().strips[0].text
         await pilot.press("question_mark")
         assert isinstance(app.screen, Page)
         await pilot.press("q", "q")
@@ -293,6 +308,53 @@ def test_keys_are_answered_while_a_look_takes_for_ever() -> None:
         in_app(stuck.wait, steps)
     finally:
         stuck.set()
+
+
+def test_leaving_while_something_is_stopped_asks_first() -> None:
+    from test_top_frame import overview, row
+
+    from tmuxevolve.top.dialogs import Question
+
+    class Hand:
+        def __init__(self) -> None:
+            self.free = threading.Event()
+            self.stopped: list[str] = []
+
+        def stop(self, window: Any) -> str:
+            self.free.wait()
+            self.stopped.append(window.name)
+            return f"{window.name} ended by SIGINT"
+
+    hand = Hand()
+
+    async def steps(app: Any, pilot: Any) -> None:
+        def shown() -> str:
+            return "\n".join(s.text for s in app.query("Tile").first().strips)
+
+        async def see(text: str) -> None:
+            async with limit(10):
+                while text not in shown():
+                    await pilot.pause(0.02)
+
+        await see("gpu1")
+        await pilot.press("j", "s", "y")
+        await see("stopping")
+        # Once is enough, and other windows can be acted on meanwhile.
+        await pilot.press("s", "r")
+        assert not isinstance(app.screen, Question)
+        await pilot.press("q")
+        assert isinstance(app.screen, Question)
+        await pilot.press("n")
+        hand.free.set()
+        await see("gpu1 ended by SIGINT")
+        assert hand.stopped == ["gpu1"]
+        await pilot.press("q")
+        assert app.return_code == 0
+
+    try:
+        in_app(lambda: overview([row(0), row(1)]), steps, hand)
+    finally:
+        hand.free.set()
 
 
 def test_what_goes_wrong_with_a_look_is_said_until_it_is_right_again() -> None:
@@ -313,16 +375,11 @@ def test_what_goes_wrong_with_a_look_is_said_until_it_is_right_again() -> None:
             return "\n".join(s.text for s in app.query("Tile").first().strips)
 
         for text in ("gpu0", "tmux: it is gone", "gpu1"):
-            async with asyncio.timeout(10) if sys.version_info >= (3, 11) else _forever():
+            async with limit(10):
                 while text not in shown():
                     await pilot.pause(0.02)
 
     in_app(look, steps)
-
-
-class _forever:
-    async def __aenter__(self) -> None: ...
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 def test_a_mistake_of_ours_ends_it_with_a_traceback() -> None:

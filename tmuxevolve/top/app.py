@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
+from rich.text import Text
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding
@@ -24,7 +25,7 @@ from tmuxevolve.session.overview import Overview, Row
 from tmuxevolve.top.canvas import Canvas
 from tmuxevolve.top.dialogs import HELP, Page, Question
 from tmuxevolve.top.feed import Feed, in_background
-from tmuxevolve.top.frame import Place, at, frame, heights
+from tmuxevolve.top.frame import Place, at, frame, heights, waiting
 
 # How long a message stays where the keys are, and how long a look may take, in seconds.
 _SAYS = 8.0
@@ -245,21 +246,19 @@ class Top(App[None]):
                 self.post_message(events.Resize(size, size))
 
     def _draw(self) -> None:
-        found = self._overview
-        if found is None:
-            return
+        said, until = self._said
+        said = said if time.monotonic() < until else ""
+        lines = self._lines(self._overview, said) if self._overview else waiting(said)
+        self.screen_stack[0].query_one(Canvas).show(lines)
+
+    def _lines(self, found: Overview, said: str) -> list[Text]:
         doing = self._doing
         rows = (msgspec.structs.replace(r, doing=doing.get(r.status.slot)) for r in found.rows)
         found = msgspec.structs.replace(found, rows=tuple(rows))
         height = self.size.height
         self._place = at(self._place.cursor, self._place, len(found.rows), height)
         late = time.monotonic() - self._seen_at
-        said, until = self._said
-        lines = frame(
-            found,
-            self._place,
-            (self.size.width, height),
-            said if time.monotonic() < until else "",
-            late if late > _PATIENCE + self._interval else None,
+        size = (self.size.width, height)
+        return frame(
+            found, self._place, size, said, late if late > _PATIENCE + self._interval else None
         )
-        self.screen_stack[0].query_one(Canvas).show(lines)

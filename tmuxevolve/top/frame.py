@@ -54,6 +54,11 @@ def at(cursor: int, place: Place, count: int, height: int) -> Place:
     return Place(cursor, max(0, min(first, count - room)))
 
 
+def waiting(say: str) -> list[Text]:
+    """Return what is shown before anything was seen."""
+    return [Text(say or "looking ... (q quit)", style="bold" if say else "dim")]
+
+
 def frame(
     seen: Overview, place: Place, size: tuple[int, int], say: str = "", late: float | None = None
 ) -> list[Text]:
