@@ -392,3 +392,14 @@ def test_a_mistake_of_ours_ends_it_with_a_traceback() -> None:
 
     with pytest.raises(KeyError, match="a mistake"):
         in_app(look, steps)
+
+
+def test_with_a_mistake_in_the_file_what_runs_goes_on(running: Box, viewer: Viewer) -> None:
+    viewer.run("tmuxevolve top -n 0.5")
+    viewer.see(r"^cpu0 +running +[3-4]")
+    before = running.status()
+    running.write(running.config.read_text().replace('"lr": 0.01', '"lx": 0.01'))
+    viewer.type("r", "y")
+    viewer.see(r"sessions.yaml: sessions.demo.command: .*hyp.lr")
+    after = running.status()
+    assert {n: w["pid"] for n, w in after.items()} == {n: w["pid"] for n, w in before.items()}

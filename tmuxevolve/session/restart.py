@@ -26,8 +26,9 @@ def restart(mux: Multiplexer, window: Window, environ: Mapping[str, str]) -> str
     """
     if not window.facts.source:
         raise UsageError(f"{window.name}: it is not known which file this session is from")
-    # First of all: with a mistake in the file, what runs goes on running.
     session = _session(window, environ)
+    # First of all a look: with a mistake in the file, what runs goes on running.
+    start.prepare(session, mux, environ, look=True)
     _end(mux, window)
     prepared = start.prepare(session, mux, environ, only=window.facts.slot)
     started = start.start(prepared, mux, environ)

@@ -1,7 +1,7 @@
 """How far a training is, from what its window shows: the trainers' own bars and epochs.
 
-Pure: lines of text in, a value out. Two bars are known: tqdm's, and the one that Ultralytics has
-had since 8.3.200.
+Pure: lines of text in, a value out. Two bars are known: tqdm's, and the one that newer versions of
+Ultralytics draw themselves.
 """
 
 from __future__ import annotations
