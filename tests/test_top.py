@@ -113,6 +113,7 @@ def test_stop_and_restart(running: Box, viewer: Viewer) -> None:
     # The last window's session stays when it is restarted: whoever is attached is not thrown out.
     assert running.cli("stop", "0").returncode == 0
     viewer.see(r"^cpu0 +stopped")
+    server = running.tmux("display-message", "-p", "#{pid}")
     viewer.type("Down", "r")
     viewer.see(r"Restart cpu1\?")
     viewer.type("y")
@@ -121,6 +122,7 @@ def test_stop_and_restart(running: Box, viewer: Viewer) -> None:
     viewer.type("q")
     viewer.see("^left 0$")
     assert {*running.status()} == {"cpu1"}
+    assert running.tmux("display-message", "-p", "#{pid}") == server
 
 
 def test_a_session_that_ends_is_shown_as_it_was_and_starts_again(
