@@ -34,11 +34,11 @@ pathlib.Path(output, "r.json").write_text(json.dumps({"f": 0.1 * (generation + 1
 """
 
 
-def study(box: Box, **keys: Any) -> None:
+def study(box: Box, generations: int = 8, **keys: Any) -> None:
     """Write a session whose workers finish three generations and are at the next ones then."""
     (box.root / "trainer.py").write_text(TRAINER)
     keys["evolve"] = {
-        "generations": 8,
+        "generations": generations,
         "hyp": {"lr": 0.01},
         "space": {"lr": {"min": 0.001, "max": 0.1}},
         "fitness": {"file": "r.json", "key": "f"},
@@ -123,6 +123,17 @@ def test_stop_and_restart(running: Box, viewer: Viewer) -> None:
     viewer.see("^left 0$")
     assert {*running.status()} == {"cpu1"}
     assert running.tmux("display-message", "-p", "#{pid}") == server
+
+
+def test_a_spent_budget_is_not_started_again(box: Box, viewer: Viewer) -> None:
+    study(box, generations=2)
+    box.cli("start")
+    viewer.run("tmuxevolve top -n 0.5")
+    viewer.see(r"^cpu0 +finished")
+    viewer.see(r"^cpu1 +finished")
+    viewer.see("2/2 generations  best 0.2  .s each$")
+    viewer.type("r")
+    viewer.see("^nothing is left of the budget: start --generations N raises it")
 
 
 def test_a_session_that_ends_is_shown_as_it_was_and_starts_again(

@@ -32,9 +32,11 @@ def restart(mux: Multiplexer, window: Window, environ: Mapping[str, str]) -> str
     _end(mux, window)
     prepared = start.prepare(session, mux, environ, only=window.facts.slot)
     started = start.start(prepared, mux, environ)
+    if started.complete:
+        raise NothingFreeError("nothing is left of the budget: start --generations N raises it")
     if not started.windows:
-        notes = "; ".join([*(f"{r.slot}: {r.reason}" for r in started.refused), *started.notes])
-        raise NothingFreeError(notes or "nothing is left of the budget")
+        reasons = (f"{refusal.slot}: {refusal.reason}" for refusal in started.refused)
+        raise NothingFreeError("; ".join(reasons) or "; ".join(started.notes))
     (new,) = started.windows
     if new.state is State.FAILED:
         raise TmuxEvolveError(f"{new.window} failed: {new.reason}")

@@ -147,8 +147,10 @@ def _budget(seen: Overview, width: int) -> Text:
     if session.best_fitness is not None:
         text.append(f"  best {session.best_fitness:.5g}", style="bold green")
     if seen.each is not None:
+        text.append(f"  {format_duration(seen.each)} each", style="dim")
+    if seen.at_work:
         workers = "1 worker" if seen.at_work == 1 else f"{seen.at_work} workers"
-        text.append(f"  {format_duration(seen.each)} each, {workers}", style="dim")
+        text.append(f", {workers}" if seen.each is not None else f"  {workers}", style="dim")
     for what, count in {"failed": session.failed, "skipped": session.skipped}.items():
         if count:
             text.append(f"  {count} {what}", style="red")
