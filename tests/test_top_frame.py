@@ -110,7 +110,7 @@ def overview(rows: list[Row], values: list[float] = (), **keys: Any) -> Overview
 
 
 def screen(seen: Overview, width: int, height: int, cursor: int = 0, **keys: Any) -> list[str]:
-    place = frame.at(cursor, frame.Place(), len(seen.rows), height)
+    place = frame.at(cursor, frame.Place(), seen, height)
     return [line.plain for line in frame.frame(seen, place, (width, height), **keys)]
 
 
@@ -146,6 +146,14 @@ def test_cpu_slots_have_no_gpu_columns_and_native_windows_no_study_columns() -> 
     lines = screen(overview(native, budget=None, eta=None, each=None, mode="native"), 200, 24)
     assert "GEN" not in lines[1]
     assert lines[-2].startswith("0 generations")
+
+
+def test_where_there_are_no_results_the_windows_get_all_of_the_screen() -> None:
+    rows = [row(number, mode="native", generation=None, part=Part()) for number in range(64)]
+    seen = overview(rows, generations=None, budget=None, eta=None, each=None, at_work=0)
+    lines = screen(seen, 80, 24)
+    assert "rows 1-19 of 64" in lines[0]
+    assert lines[-2] == "results in /home/me/runs/demo"
 
 
 def test_sixty_four_windows_scroll() -> None:
@@ -196,7 +204,7 @@ def test_no_screen_is_too_small_and_nothing_sticks_out(
     count: int, on_gpu: bool, width: int, height: int, values: list[float], cursor: int
 ) -> None:
     seen = overview([row(number, on_gpu=on_gpu) for number in range(count)], values)
-    place = frame.at(cursor, frame.Place(), count, height)
+    place = frame.at(cursor, frame.Place(), seen, height)
     lines = frame.frame(seen, place, (width, height))
     assert len(lines) <= height
     assert max(line.cell_len for line in lines) <= width

@@ -134,14 +134,14 @@ class Top(App[None]):
     def action_move(self, rows: int) -> None:
         """Select another window."""
         if self._overview:
-            count = len(self._overview.rows)
-            self._place = at(self._place.cursor + rows, self._place, count, self.size.height)
+            cursor = self._place.cursor + rows
+            self._place = at(cursor, self._place, self._overview, self.size.height)
             self._draw()
 
     def action_page(self, pages: int) -> None:
         """Select a window one screen further."""
         if self._overview:
-            self.action_move(pages * heights(len(self._overview.rows), self.size.height).rows)
+            self.action_move(pages * heights(self._overview, self.size.height).rows)
 
     def action_attach(self) -> None:
         """Show the selected window, and come back when it is left."""
@@ -256,7 +256,7 @@ class Top(App[None]):
         rows = (msgspec.structs.replace(r, doing=doing.get(r.status.slot)) for r in found.rows)
         found = msgspec.structs.replace(found, rows=tuple(rows))
         height = self.size.height
-        self._place = at(self._place.cursor, self._place, len(found.rows), height)
+        self._place = at(self._place.cursor, self._place, found, height)
         late = time.monotonic() - self._seen_at
         size = (self.size.width, height)
         return frame(

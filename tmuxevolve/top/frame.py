@@ -37,18 +37,18 @@ class Heights(msgspec.Struct, frozen=True):
     plot: int
 
 
-def heights(count: int, height: int) -> Heights:
-    """Share a screen of this height between so many windows and the plot."""
+def heights(seen: Overview, height: int) -> Heights:
+    """Share a screen of this height between the windows and the plot."""
     left = max(1, height - _FIXED)
-    if left < _LEAST_PLOT + 2:
-        return Heights(min(count, left), 0)
-    rows = min(count, left - _LEAST_PLOT)
+    if left < _LEAST_PLOT + 2 or seen.session.generations is None:
+        return Heights(min(len(seen.rows), left), 0)
+    rows = min(len(seen.rows), left - _LEAST_PLOT)
     return Heights(rows, left - rows)
 
 
-def at(cursor: int, place: Place, count: int, height: int) -> Place:
+def at(cursor: int, place: Place, seen: Overview, height: int) -> Place:
     """Return the place with another row selected: no further than there are rows, and in sight."""
-    room = heights(count, height).rows
+    room, count = heights(seen, height).rows, len(seen.rows)
     cursor = max(0, min(cursor, count - 1))
     first = min(max(place.first, cursor - room + 1), cursor)
     return Place(cursor, max(0, min(first, count - room)))
@@ -67,7 +67,7 @@ def frame(
     ``say`` stands where the keys would; ``late`` is for how many seconds nothing new was seen.
     """
     width, height = size
-    room = heights(len(seen.rows), height)
+    room = heights(seen, height)
     chosen = table.layout(seen.rows, width)
     lines = [_title(seen, place, room, width, late), table.head(chosen)]
     lines = lines if height >= _FIXED else []
