@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Box, poll
 
-from tmuxevolve.errors import MissingError, UsageError
+from tmuxevolve.errors import MissingError, NotRunningError, UsageError
 from tmuxevolve.multiplexer import Ending, Facts, Opening, State, Window
 from tmuxevolve.multiplexer.pane import record_ending
 from tmuxevolve.multiplexer.tmux import Tmux
@@ -258,6 +258,10 @@ def test_attach_argv(own_tmux: Box) -> None:
     nested = tmux.attach(window, select=False, environ=elsewhere)
     assert nested.argv[3:] == ("attach-session", "-t", "$0")
     assert nested.unset == ("TMUX",)
+    assert [a.switches for a in (outside, nested)] == [False, False]
+    tmux.close([window])
+    with pytest.raises(NotRunningError, match="gpu2 is not there any more"):
+        tmux.attach(window, select=True, environ={})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.errors import NotRunningError, TmuxEvolveError, UsageError
 from tmuxevolve.multiplexer import Attach, Ending, Facts, Opening, Window, client
 from tmuxevolve.multiplexer.client import Command, Group
 
@@ -105,10 +105,12 @@ class Tmux:
 
     def attach(self, window: Window, *, select: bool, environ: Mapping[str, str]) -> Attach:
         """Return a tmux client's argv: attach-session, or switch-client inside the same server."""
-        where = "#{session_id} #{socket_path}"
-        session, _, ours = self._output(("display-message", "-pt", window.pane, where))[
-            0
-        ].partition(" ")
+        where = "#{pane_id} #{session_id} #{socket_path}"
+        lines = self._output(("display-message", "-pt", window.pane, where))
+        pane, session, ours = (lines or ["- - "])[0].split(" ", 2)
+        # tmux fails for no pane that is gone: it tells of another one, or of none.
+        if pane != window.pane:
+            raise NotRunningError(f"window {window.name} is not there any more")
         tmux = ("tmux", *(("-L", self.socket_name) if self.socket_name else ()))
         target = window.pane if select else session
         outer = environ.get("TMUX", "").split(",")[0]

@@ -91,11 +91,11 @@ class Watcher:
         seen = status.see(self._mux, [*live.values()], self._environ)
         results = self._results_of(facts)
         found = status.of_session(windows, seen, results.look())
-        rows = tuple(
-            _row(window, seen.screens.get(window.pane, ()), state, results, facts.trainer)
+        rows = (
+            _row(window, state, seen.screens.get(window.pane, ()), results)
             for window, state in zip(windows, found.windows, strict=True)
         )
-        return _overview(found, _only(rows, live), results)
+        return _overview(found, tuple(rows), results)
 
     def _results_of(self, facts: Facts) -> _Study | _Table:
         if self._results is None or self._results.of != (facts.results, facts.mode):
@@ -114,7 +114,7 @@ def choose(mux: Multiplexer, name: str | None) -> str:
 
 
 def workers(windows: Sequence[Window], session: str) -> list[Window]:
-    """Return a session's windows, without the one that the caller itself runs in."""
+    """Return a session's windows that hold workers: not the one that the caller itself runs in."""
     mine = {os.getpid(), os.getppid()}
     return [w for w in windows if w.facts.session == session and w.pid not in mine]
 
@@ -126,7 +126,7 @@ class _Study:
         self.of = (facts.results, facts.mode)
         self._facts = facts
         self._watch = Watch(Files(Path(facts.results)))
-        self._points: tuple[int, tuple[Point, ...]] = (0, ())
+        self._curve = _Curve()
         self.at_work: Mapping[str, int] = {}
 
     def look(self) -> Results:
@@ -155,10 +155,7 @@ class _Study:
     @property
     def points(self) -> tuple[Point, ...]:
         record = self._watch.record
-        if record is None:
-            return ()
-        self._points = _thinned(self._points, record.table)
-        return self._points[1]
+        return self._curve.of(record.table if record else None)
 
 
 class _Table:
@@ -172,7 +169,7 @@ class _Table:
         self._results = Path(facts.results)
         self._trainer = trainers.find(facts.trainer, ())
         self._table: Table | None = None
-        self._points: tuple[int, tuple[Point, ...]] = (0, ())
+        self._curve = _Curve()
 
     def look(self) -> Results:
         try:
@@ -205,17 +202,22 @@ class _Table:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        if self._table is None:
-            return ()
-        self._points = _thinned(self._points, self._table)
-        return self._points[1]
+        return self._curve.of(self._table)
 
 
-def _thinned(last: tuple[int, tuple[Point, ...]], table: Table) -> tuple[int, tuple[Point, ...]]:
-    """Return the number of generations and the points, which only change together."""
-    if last[0] == table.count:
-        return last
-    return table.count, curve.thin(table.curve, table.layout.rank)
+class _Curve:
+    """A table's points, made anew when it has grown."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Table | None, int] = (None, 0)
+        self._points: tuple[Point, ...] = ()
+
+    def of(self, table: Table | None) -> tuple[Point, ...]:
+        now = (table, table.count if table else 0)
+        if now != self._of:
+            self._points = curve.thin(table.curve, table.layout.rank) if table else ()
+            self._of = now
+        return self._points
 
 
 def _gone(window: Window) -> Window:
@@ -223,30 +225,17 @@ def _gone(window: Window) -> Window:
     return msgspec.structs.replace(window, dead=True, pane="")
 
 
-def _only(rows: Sequence[Row], live: Mapping[str, Window]) -> tuple[Row, ...]:
-    return tuple(
-        row
-        if row.status.slot in live
-        else msgspec.structs.replace(row, stopped=True, progress=None, eta=None)
-        for row in rows
-    )
-
-
 def _row(
-    window: Window,
-    screen: Sequence[str],
-    state: WindowStatus,
-    results: _Study | _Table,
-    trainer: str,
+    window: Window, state: WindowStatus, screen: Sequence[str], results: _Study | _Table
 ) -> Row:
-    progress = None
+    worker, progress = window.facts.worker, None
     if state.state is State.RUNNING:
-        progress = trainers.find(trainer, ()).progress(_of_this_training(screen))
-    worker = window.facts.worker
+        trainer = trainers.find(window.facts.trainer, ())
+        progress = trainer.progress(_of_this_training(screen))
     return Row(
         window=window,
         status=state,
-        stopped=False,
+        stopped=not window.pane,
         progress=progress,
         eta=eta.of_training(progress, results.elapsed(worker)),
         part=results.part(worker),

@@ -160,7 +160,11 @@ class Top(App[None]):
     def _show(self, attached: Attach) -> None:
         env = {k: v for k, v in self._hand.environ.items() if k not in attached.unset}
         if attached.switches:
-            subprocess.run(attached.argv, env=env, capture_output=True, check=False)
+            done = subprocess.run(
+                attached.argv, env=env, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                self._say(done.stderr.strip())
             return
         with self.suspend():
             subprocess.run(attached.argv, env=env, check=False)
