@@ -94,3 +94,8 @@ def test_status_imports_what_it_looks_at(box: Box) -> None:
     ours, packages = imported(box, "status")
     assert ours == STATUS
     assert not packages & {*NEVER, "yaml", "pynvml"}
+
+
+def test_top_loads_its_library_when_there_is_something_to_show(box: Box) -> None:
+    _, packages = imported(box, "top")
+    assert not packages & {"textual", "rich", "asyncio", "pynvml"}

@@ -168,6 +168,8 @@ class Top(App[None]):
             return
         with self.suspend():
             subprocess.run(attached.argv, env=env, check=False)
+        # Nobody has looked meanwhile.
+        self._seen_at = time.monotonic()
         self.refresh()
 
     def action_stop(self) -> None:
