@@ -292,6 +292,13 @@ async def limit(seconds: float) -> AsyncIterator[None]:
         timer.cancel()
 
 
+async def see(app: Any, pilot: Any, text: str) -> None:
+    """Wait until this is on the screen."""
+    async with limit(20):
+        while text not in "\n".join(strip.text for strip in app.query("Tile").first().strips):
+            await pilot.pause(0.02)
+
+
 def in_app(look: Callable[[], Any], steps: Callable[[Any, Any], Any], hand: Any = None) -> None:
     """Run the app without a terminal."""
     from tmuxevolve.top.app import Top
