@@ -16,12 +16,15 @@ ONLY = {
     "libtmux": {"multiplexer/client.py"},
     "pynvml": {"nvml.py"},
     "click": {f"cli/{path.name}" for path in (PACKAGE / "cli").glob("*.py")},
-    "psutil": {"processes.py", "census.py", "nvml.py"},
-    "optuna": {"study/samplers/optuna.py"},
     "textual": {"top/app.py", "top/canvas.py", "top/dialogs.py"},
     "rich": {
         f"top/{name}.py" for name in ("bars", "app", "canvas", "dialogs", "frame", "plot", "table")
     },
+    "psutil": {"processes.py", "census.py", "nvml.py", "checkup/storage.py"},
+    "apprise": {"messenger.py"},
+    "optuna": {"study/samplers/optuna.py", "charts/importance.py"},
+    "matplotlib": {"charts/picture.py", "charts/panels.py"},
+    "plotly": {"charts/page.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},
 }
 
@@ -55,12 +58,18 @@ def test_data_flows_one_way(path: Path) -> None:
     layer = name(path).split("/")[0].removesuffix(".py")
     if layer in {"cli", "__main__"}:
         return
-    assert not ours & {"cli", "render"} or layer == "render"
     assert "top" not in ours or layer == "top", f"{name(path)} imports the view"
+    texts = {"render", "render_results", "render_setup"}
+    assert not ours & {"cli", *texts} or layer in texts
     if layer in ADAPTERS:
         assert "session" not in ours, f"{name(path)} imports session"
     if layer in {"errors", "units"}:
         assert ours <= {"errors"}
+    if layer not in {"session", "checkup", "newfile"}:
+        # What looks at a machine or a folder is for `check` and `init` alone.
+        assert not ours & {"checkup", "newfile"}, f"{name(path)} imports them"
+    if layer == "newfile":
+        assert "session" not in ours
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

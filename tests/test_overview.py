@@ -25,10 +25,14 @@ class Mux:
 
     def __init__(self, *windows: Window) -> None:
         self.shown = list(windows)
+        self.others: list[Window] = []
         self.lines: dict[str, list[str]] = {}
 
     def windows(self) -> tuple[Window, ...]:
         return tuple(self.shown)
+
+    def services(self) -> tuple[Window, ...]:
+        return tuple(self.others)
 
     def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
         return {window.pane: self.lines.get(window.pane, []) for window in windows}
@@ -156,5 +160,9 @@ def test_which_session_is_meant(results: Path) -> None:
     assert choose(Mux(one, two), "other") == "other"  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="demo, other; name one: tmuxevolve top NAME"):
         choose(Mux(one, two), None)  # type: ignore[arg-type]
+    waiting = Mux()
+    waiting.others = [two]
+    assert choose(waiting, None) == "other"  # type: ignore[arg-type]
+    assert watcher(waiting, "other").look() is None
     with pytest.raises(NotRunningError, match="no session is running"):
         choose(Mux(), None)  # type: ignore[arg-type]

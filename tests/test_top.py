@@ -317,7 +317,7 @@ def test_keys_are_answered_while_a_look_takes_for_ever() -> None:
     stuck = threading.Event()
 
     async def steps(app: Any, pilot: Any) -> None:
-        await see(app, pilot, "looking")
+        await see(app, pilot, "no worker is to be seen yet")
         await pilot.press("question_mark")
         assert isinstance(app.screen, Page)
         await pilot.press("q", "q")

@@ -12,7 +12,7 @@ from tmuxevolve import configfile
 from tmuxevolve.config import Session
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError, UsageError
 from tmuxevolve.multiplexer import Multiplexer, State, Window
-from tmuxevolve.session import start
+from tmuxevolve.session import preparation, start
 from tmuxevolve.session.stop import StopOverride, stop
 
 _POLL = 0.1
@@ -28,12 +28,16 @@ def restart(mux: Multiplexer, window: Window, environ: Mapping[str, str]) -> str
         raise UsageError(f"{window.name}: it is not known which file this session is from")
     session = _session(window, environ)
     # First of all a look: with a mistake in the file, what runs goes on running.
-    start.prepare(session, mux, environ, look=True)
+    preparation.prepare(session, mux, environ, look=True)
     _end(mux, window)
-    prepared = start.prepare(session, mux, environ, only=window.facts.slot)
+    prepared = preparation.prepare(session, mux, environ, only=window.facts.slot)
     started = start.start(prepared, mux, environ)
     if started.complete:
         raise NothingFreeError("nothing is left of the budget: start --generations N raises it")
+    elsewhere = next((w for w in started.running if w.slot == window.facts.slot), None)
+    if elsewhere:
+        # The session's own window `watch` was quicker.
+        return f"{elsewhere.window} {elsewhere.state.value}"
     if not started.windows:
         reasons = (f"{refusal.slot}: {refusal.reason}" for refusal in started.refused)
         raise NothingFreeError("; ".join(reasons) or "; ".join(started.notes))

@@ -13,7 +13,7 @@ from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.memory import Limit
-from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
+from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.survey import Survey, survey
@@ -52,6 +52,15 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     gpu_power_limit: float | None
 
 
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A window that no worker runs in: ``watch`` or ``overview``; ``line`` is its last one."""
+
+    window: str
+    index: int
+    state: State
+    line: str
+
+
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One session; ``generations`` is None when its trainer keeps no evolve.csv.
 
@@ -74,6 +83,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     memory: Limit | None
     windows: tuple[WindowStatus, ...]
+    services: tuple[ServiceStatus, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -115,7 +125,7 @@ def status(
 
 def see(mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str]) -> Seen:
     """Look at these windows once: their screens, processes and GPUs."""
-    firsts = {w.facts.worker: w.pid for w in windows if not w.dead}
+    firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
     on_gpu = any(window.facts.uuid for window in windows)
     return Seen(
         screens=mux.screens(windows),
@@ -141,7 +151,8 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
         best_fitness=results.best_fitness,
         problem=results.problem,
         memory=facts.memory,
-        windows=tuple(_window(window, seen, results) for window in windows),
+        windows=tuple(_window(w, seen, results) for w in windows if w.facts.role == WORKER),
+        services=tuple(_service(w, seen) for w in windows if w.facts.role != WORKER),
     )
 
 
@@ -255,6 +266,11 @@ def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
         gpu_power=gpu.power if gpu else None,
         gpu_power_limit=gpu.power_limit if gpu else None,
     )
+
+
+def _service(window: Window, seen: Seen) -> ServiceStatus:
+    line = _last_line(seen.screens.get(window.pane, ()))
+    return ServiceStatus(window=window.name, index=window.index, state=window.state, line=line)
 
 
 def _last_line(screen: Sequence[str]) -> str:

@@ -34,7 +34,7 @@ _KEYBOARD = 0
 
 
 class Seen(Message):
-    """A look has ended; None when there was nothing to see."""
+    """A look has ended; None when there was no worker to be seen yet."""
 
     def __init__(self, overview: Overview | None) -> None:
         super().__init__()
@@ -115,8 +115,6 @@ class Top(App[None]):
         """Show what was seen."""
         self._seen_at = time.monotonic()
         self._overview = message.overview or self._overview
-        if self._overview is None:
-            self.exit(return_code=ExitStatus.NOT_RUNNING, message="the session has just ended")
         self._draw()
 
     def on_failed(self, message: Failed) -> None:

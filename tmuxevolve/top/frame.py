@@ -56,7 +56,7 @@ def at(cursor: int, place: Place, seen: Overview, height: int) -> Place:
 
 def waiting(say: str) -> list[Text]:
     """Return what is shown before anything was seen."""
-    return [Text(say or "looking ... (q quit)", style="bold" if say else "dim")]
+    return [Text(say or "no worker is to be seen yet  (q quit)", style="bold" if say else "dim")]
 
 
 def frame(
