@@ -13,7 +13,7 @@ GROUP = {"__main__", "cli", "errors", "streams"}
 # And the command's own module, which importlib loads unseen by -X importtime.
 COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 # What knows windows: values, tmux, what the facts on a window are made of.
-WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "terminal", "units"}
+WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
 STATUS = {
@@ -38,7 +38,7 @@ STATUS = {
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
     *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),
     *("study.space", "study.state", "study.study", "study.summary", "study.survey"),
-    *("study.table", "study.tail", "trainers"),
+    *("study.table", "study.tail", "terminal", "trainers"),
 }
 # Each of these takes longer to import than the whole of such a command may.
 NEVER = {
@@ -50,6 +50,8 @@ NEVER = {
     "concurrent",
     "logging",
     "multiprocessing",
+    "textual",
+    "rich",
 }
 
 
@@ -94,6 +96,11 @@ def test_status_imports_what_it_looks_at(box: Box) -> None:
     ours, packages = imported(box, "status")
     assert ours == STATUS
     assert not packages & {*NEVER, "yaml", "pynvml"}
+
+
+def test_top_loads_its_library_when_there_is_something_to_show(box: Box) -> None:
+    _, packages = imported(box, "top")
+    assert not packages & {"textual", "rich", "asyncio", "pynvml"}
 
 
 @pytest.mark.parametrize("command", ["best", "plot", "report"])

@@ -44,6 +44,21 @@ def look(stub: NvmlStub, *lines: str, preload: bool = False) -> Snapshot:
     return msgspec.json.decode(done.stdout, type=Snapshot)
 
 
+def test_sensors_are_read_and_one_that_fails_is_left_out(stub: NvmlStub) -> None:
+    found = look(
+        stub,
+        "gpu temp=54 power=212 powerlimit=400",
+        "gpu sensors_error=3",
+        "gpu sensors_error=999",
+        "gpu mig=1 temp=61",
+        "mig parent=3",
+    )
+    sensed = [(gpu.temperature, gpu.power, gpu.power_limit) for gpu in found.gpus]
+    unknown = (None, None, None)
+    assert sensed == [(54, 212.0, 400.0), unknown, unknown, (61, None, None)]
+    assert reasons(found) == {}
+
+
 def reasons(found: Snapshot, **policy: Any) -> dict[str, str]:
     limits = GpuPolicy(**policy)
     busy = {gpu.label: busy_reason(gpu, limits) for gpu in found.gpus}

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Box, poll
 
-from tmuxevolve.errors import MissingError, UsageError
+from tmuxevolve.errors import MissingError, NotRunningError, UsageError
 from tmuxevolve.multiplexer import Ending, Facts, Opening, State, Window
 from tmuxevolve.multiplexer.pane import record_ending
 from tmuxevolve.multiplexer.tmux import Tmux
@@ -98,7 +98,7 @@ def test_exit_status_stays_readable(tmux: Tmux) -> None:
     assert window.index == 1
     assert (window.exit_status, window.state) in {(3, State.FAILED), LOST}
     # tmux may know of the end before it has shown all that was printed.
-    poll(lambda: tmux.last_lines([window]) == {window.pane: "last words"})
+    poll(lambda: tmux.screens([window]) == {window.pane: ["last words"]})
 
 
 def test_killed_process(tmux: Tmux) -> None:
@@ -258,6 +258,10 @@ def test_attach_argv(own_tmux: Box) -> None:
     nested = tmux.attach(window, select=False, environ=elsewhere)
     assert nested.argv[3:] == ("attach-session", "-t", "$0")
     assert nested.unset == ("TMUX",)
+    assert [a.switches for a in (outside, nested)] == [False, False]
+    tmux.close([window])
+    with pytest.raises(NotRunningError, match="gpu2 is not there any more"):
+        tmux.attach(window, select=True, environ={})
 
 
 @pytest.fixture

@@ -49,8 +49,9 @@ class GpuProcess(msgspec.Struct, frozen=True):
 class Gpu(msgspec.Struct, frozen=True):
     """A GPU, or one MIG instance of it, by NVML's index; memory in bytes, utilisation in percent.
 
-    ``memory_used`` is without the driver's own reserve where NVML tells them apart. ``error`` is
-    why the GPU cannot be used at all.
+    ``temperature`` is in degrees Celsius, ``power`` and its enforced limit in watts: None where the
+    driver does not say, as of a MIG instance's power. ``memory_used`` is without the driver's own
+    reserve where NVML tells them apart. ``error`` is why the GPU cannot be used at all.
     """
 
     index: int
@@ -61,6 +62,9 @@ class Gpu(msgspec.Struct, frozen=True):
     memory_used: int = 0
     memory_free: int = 0
     utilization: int | None = None
+    temperature: int | None = None
+    power: float | None = None
+    power_limit: float | None = None
     prohibited: bool = False
     processes: tuple[GpuProcess, ...] = ()
     error: str | None = None

@@ -104,20 +104,37 @@ def _details(gpu: Gpu, handle: Any) -> Gpu:
     try:
         memory = _memory(handle)
         mode = _or(None, pynvml.nvmlDeviceGetComputeMode, handle)
-        rates = (
-            None if gpu.mig is not None else _or(None, pynvml.nvmlDeviceGetUtilizationRates, handle)
-        )
+        # MIG instances have no utilisation and no power of their own.
+        whole = gpu.mig is None
+        rates = _or(None, pynvml.nvmlDeviceGetUtilizationRates, handle) if whole else None
+        sensor = pynvml.NVML_TEMPERATURE_GPU
         return msgspec.structs.replace(
             gpu,
             memory_total=int(memory.total),
             memory_used=int(memory.used),
             memory_free=int(memory.free),
             utilization=None if rates is None else int(rates.gpu),
+            temperature=_sensed(pynvml.nvmlDeviceGetTemperature, handle, sensor),
+            power=_watts(pynvml.nvmlDeviceGetPowerUsage, handle) if whole else None,
+            power_limit=_watts(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle) if whole else None,
             prohibited=mode == pynvml.NVML_COMPUTEMODE_PROHIBITED,
             processes=tuple(_processes(handle)),
         )
     except pynvml.NVMLError as error:
         return msgspec.structs.replace(gpu, error=f"NVML: {_text(error)}")
+
+
+def _sensed(query: Callable[..., int], *arguments: Any) -> int | None:
+    """Return what a sensor says; whatever is wrong with it, the GPU can be used without it."""
+    try:
+        return query(*arguments)
+    except pynvml.NVMLError:
+        return None
+
+
+def _watts(query: Callable[..., int], handle: Any) -> float | None:
+    milliwatts = _sensed(query, handle)
+    return None if milliwatts is None else milliwatts / 1000
 
 
 def _memory(handle: Any) -> Any:

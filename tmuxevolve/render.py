@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from tmuxevolve.session.status import (
     WindowStatus,
 )
 from tmuxevolve.session.stop import Stopped
-from tmuxevolve.units import format_duration, format_size
+from tmuxevolve.units import format_duration, format_size, squeeze
 
 if TYPE_CHECKING:
     from tmuxevolve.session.notify import TryOut
@@ -37,11 +36,6 @@ _COLOURS = {
     "busy": "33",
     "unusable": "31",
 }
-
-
-# tqdm's bar, in blocks or in ASCII.
-_BAR = r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|"
-_BAR_CELLS = 10
 
 
 def json(value: object) -> str:
@@ -249,18 +243,8 @@ def _status_row(window: WindowStatus, *, on_gpu: bool, study: bool) -> Sequence[
         *(("-" if window.generation is None else str(window.generation),) if study else ()),
         format_duration(window.elapsed),
         *((memory, _percent(window.gpu_utilization)) if on_gpu else ()),
-        _squeeze(window.progress),
+        squeeze(window.progress),
     )
-
-
-def _squeeze(progress: str) -> str:
-    """Shorten a progress bar to ten cells: on the window it is as wide as the window."""
-
-    def shorter(bar: re.Match[str]) -> str:
-        cells = bar[1]
-        return f"|{cells[:: max(1, len(cells) // _BAR_CELLS)][:_BAR_CELLS]}|"
-
-    return re.sub(r" {3,}", "  ", re.sub(_BAR, shorter, progress))
 
 
 def _gpu_row(status: GpuStatus) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them, and the same for people to read."""
+"""Sizes and durations as people write them; the same, and progress bars, for people to read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ _NUMBER = r"([0-9]{1,20}(?:\.[0-9]{1,20})?)"
 _SIZE = rf"(?i){_NUMBER}\s*(?:([kmgt])(i?b?)|b)?"
 _DURATION = rf"{_NUMBER}(ms|s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+# tqdm's bar, in blocks or in ASCII.
+_BAR = r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|"
+_BAR_CELLS = 10
 _LARGEST = 2**63 - 1
 # time.sleep() and its like raise OverflowError for what they cannot count in nanoseconds.
 _LONGEST = 10 * 365 * 86_400.0
@@ -78,6 +81,16 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{m:02}m"
     return f"{minutes}m{s:02}s" if minutes else f"{s}s"
+
+
+def squeeze(progress: str) -> str:
+    """Shorten a progress bar to ten cells: on the window it is as wide as the window."""
+
+    def shorter(bar: re.Match[str]) -> str:
+        cells = bar[1]
+        return f"|{cells[:: max(1, len(cells) // _BAR_CELLS)][:_BAR_CELLS]}|"
+
+    return re.sub(r" {3,}", "  ", re.sub(_BAR, shorter, progress))
 
 
 def _parse_bytes(value: object) -> int | None:

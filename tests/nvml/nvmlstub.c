@@ -16,7 +16,7 @@
  * 3 exclusive process.  error=N: every per-device query of that gpu returns N (15 = GPU is lost).
  * init_error=N: nvmlInit returns N (18 = library and driver differ).  procs_error=N: only the
  * process queries of that gpu return N (4 = no permission).  nov2=1: no memory query v2, as in old
- * drivers.  A process memory of N/A (PID:na) is reported as not available.
+ * drivers.  sensors_error=N: only temperature and power return N.  A process memory of N/A (PID:na) is reported as not available.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,7 +43,7 @@ struct dev {
     int is_mig, index, parent, gi, ci, auto_used;
     char uuid[96], name[96];
     u64 total, used, reserved;
-    u32 util, memutil, temp, power, powerlimit, mode, minor, bus, mig, error, procs_error, nov2;
+    u32 util, memutil, temp, power, powerlimit, mode, minor, bus, mig, error, procs_error, sensors_error, nov2;
     int nproc, ngproc;
     struct proc proc[MAXPROC], gproc[MAXPROC];
 };
@@ -108,6 +108,7 @@ static void parse(struct dev *d, const char *line) {
     d->mig = num(line, "mig", 0);
     d->error = num(line, "error", 0);
     d->procs_error = num(line, "procs_error", 0);
+    d->sensors_error = num(line, "sensors_error", 0);
     d->nov2 = num(line, "nov2", 0);
     d->nproc = procs(line, "procs", d->proc);
     d->ngproc = procs(line, "gprocs", d->gproc);
@@ -294,7 +295,8 @@ API nvmlDeviceGetUtilizationRates(dev_t_ d, struct util *u) {
     u->gpu = d->util; u->memory = d->memutil;
     return OK;
 }
-API nvmlDeviceGetTemperature(dev_t_ d, u32 sensor, u32 *t) { DEV(d); if (sensor) return INVALID_ARGUMENT; *t = devs[d->parent].temp; return OK; }
+#define SENSOR(d) DEV(d); do { if (devs[(d)->parent].sensors_error) return devs[(d)->parent].sensors_error; } while (0)
+API nvmlDeviceGetTemperature(dev_t_ d, u32 sensor, u32 *t) { SENSOR(d); if (sensor) return INVALID_ARGUMENT; *t = devs[d->parent].temp; return OK; }
 struct temp1 { u32 version, sensor; int t; };
 API nvmlDeviceGetTemperatureV(dev_t_ d, struct temp1 *t) {
     DEV(d);
@@ -302,8 +304,8 @@ API nvmlDeviceGetTemperatureV(dev_t_ d, struct temp1 *t) {
     t->t = devs[d->parent].temp;
     return OK;
 }
-API nvmlDeviceGetPowerUsage(dev_t_ d, u32 *mw) { DEV(d); if (d->is_mig) return NOT_SUPPORTED; *mw = d->power * 1000; return OK; }
-API nvmlDeviceGetEnforcedPowerLimit(dev_t_ d, u32 *mw) { DEV(d); if (d->is_mig) return NOT_SUPPORTED; *mw = d->powerlimit * 1000; return OK; }
+API nvmlDeviceGetPowerUsage(dev_t_ d, u32 *mw) { SENSOR(d); if (d->is_mig) return NOT_SUPPORTED; *mw = d->power * 1000; return OK; }
+API nvmlDeviceGetEnforcedPowerLimit(dev_t_ d, u32 *mw) { SENSOR(d); if (d->is_mig) return NOT_SUPPORTED; *mw = d->powerlimit * 1000; return OK; }
 API nvmlDeviceGetPowerManagementLimit(dev_t_ d, u32 *mw) { DEV(d); if (d->is_mig) return NOT_SUPPORTED; *mw = d->powerlimit * 1000; return OK; }
 API nvmlDeviceGetFanSpeed(dev_t_ d, u32 *v) { DEV(d); (void)v; return NOT_SUPPORTED; }
 API nvmlDeviceGetPerformanceState(dev_t_ d, u32 *v) { DEV(d); *v = 0; return OK; }

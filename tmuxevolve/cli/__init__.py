@@ -27,6 +27,11 @@ COMMANDS = {
             "sessions",
             "Show every window: its GPU, its training, its last line, the results.",
         ),
+        "top": (
+            "top",
+            "Watch a running session: GPUs, epochs, fitness, budget; attach, stop and restart from"
+            " there.",
+        ),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
     "Results": {

@@ -117,9 +117,13 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True):
-    """How to put the caller's terminal into a session: a process to become."""
+    """How to put the caller's terminal into a session: a process to become.
+
+    ``switches`` says that it ends at once: the client that shows the caller moves there.
+    """
 
     argv: tuple[str, ...]
+    switches: bool = False
     unset: tuple[str, ...] = ()
 
 
@@ -152,8 +156,11 @@ class Multiplexer(Protocol):
     def close(self, windows: Sequence[Window]) -> None:
         """Remove our pane of each window; what else a person has put there stays."""
 
-    def last_lines(self, windows: Sequence[Window]) -> Mapping[str, str]:
-        """Return the last line on screen that the trainer wrote, by pane; "" when there is none."""
+    def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
+        """Return the lines with text on each window's screen, by pane, without their indentation.
+
+        The last ``above`` lines that have left the screen come before them.
+        """
 
     def attach(self, window: Window, *, select: bool, environ: Mapping[str, str]) -> Attach:
         """Return the process that shows the window's session, as it was left or at the window."""

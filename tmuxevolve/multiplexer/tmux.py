@@ -6,16 +6,15 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.errors import NotRunningError, TmuxEvolveError, UsageError
 from tmuxevolve.multiplexer import WORKER, Attach, Ending, Facts, Opening, Window, client
 from tmuxevolve.multiplexer.client import Command, Group
-from tmuxevolve.terminal import NOTICE
 
 _FACTS = "@tmuxevolve"
 ENDING = "@tmuxevolve_ending"
@@ -35,6 +34,7 @@ _NO_SERVER = (
     r"no server running|error connecting to .*(No such file|refused)|server exited|lost server"
 )
 _TAKEN = r"index \d+ in use|index in use|duplicate session"
+_DEAD = "Pane is dead"
 _GONE = r"can't find (window|pane|session)|no current (target|session|client)"
 
 T = TypeVar("T")
@@ -112,24 +112,26 @@ class Tmux:
         """Kill our panes; a window goes with its last pane, the session with its last window."""
         self._run([[("kill-pane", "-t", w.pane)] for w in windows], expected=_GONE)
 
-    def last_lines(self, windows: Sequence[Window]) -> Mapping[str, str]:
-        """Return the last line that the trainer wrote on each pane's screen."""
-        # -S: the notice that a pane is dead pushes the topmost line off the screen.
-        groups = [[("capture-pane", "-pJ", "-S", "-1", "-t", w.pane)] for w in windows]
+    def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
+        """Return the lines with text on each pane's screen, and some that have left it."""
+        # One above: the notice that a pane is dead pushes the topmost line off the screen.
+        groups = [[("capture-pane", "-pJ", "-S", f"-{above}", "-t", w.pane)] for w in windows]
         screens = zip(windows, self._run(groups, expected=_GONE), strict=True)
-        return {window.pane: _last_line(screen or ()) for window, screen in screens}
+        return {window.pane: [*_with_text(screen or ())] for window, screen in screens}
 
     def attach(self, window: Window, *, select: bool, environ: Mapping[str, str]) -> Attach:
         """Return a tmux client's argv: attach-session, or switch-client inside the same server."""
-        where = "#{session_id} #{socket_path}"
-        session, _, ours = self._output(("display-message", "-pt", window.pane, where))[
-            0
-        ].partition(" ")
+        where = "#{pane_id} #{session_id} #{socket_path}"
+        lines = self._output(("display-message", "-pt", window.pane, where))
+        pane, session, ours = (lines or ["- - "])[0].split(" ", 2)
+        # tmux fails for no pane that is gone: it tells of another one, or of none.
+        if pane != window.pane:
+            raise NotRunningError(f"window {window.name} is not there any more")
         tmux = ("tmux", *(("-L", self.socket_name) if self.socket_name else ()))
         target = window.pane if select else session
         outer = environ.get("TMUX", "").split(",")[0]
         if outer and Path(outer).resolve() == Path(ours).resolve():
-            return Attach(argv=(*tmux, "switch-client", "-t", target))
+            return Attach(argv=(*tmux, "switch-client", "-t", target), switches=True)
         # tmux refuses to nest unless TMUX is unset; on another server nesting is what is wanted.
         return Attach(argv=(*tmux, "attach-session", "-t", target), unset=("TMUX",))
 
@@ -233,10 +235,9 @@ def _new_session(session: str, opening: Opening, process: Command, size: tuple[i
     ]
 
 
-def _last_line(screen: Sequence[str]) -> str:
-    ours = (NOTICE, "Pane is dead")
-    lines = (line.strip() for line in reversed(screen))
-    return next((line for line in lines if line and not line.startswith(ours)), "")
+def _with_text(screen: Sequence[str]) -> Iterator[str]:
+    lines = (line.strip() for line in screen)
+    return (line for line in lines if line and not line.startswith(_DEAD))
 
 
 def _unformatted(text: str) -> str:

@@ -137,6 +137,15 @@ def _leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
     )
 
 
+def only(chosen: Plan, slot: str) -> Plan:
+    """Return the plan for one slot alone."""
+    return msgspec.structs.replace(
+        chosen,
+        places=tuple(place for place in chosen.places if place.slot.label == slot),
+        refused=tuple(r for r in chosen.refused if r.slot == slot.partition("/")[0]),
+    )
+
+
 def at_most(chosen: Plan, workers: int | None) -> Plan:
     """Return the plan with no more new workers than there is work for; None is no limit."""
     if workers is None or workers >= len(chosen.places):

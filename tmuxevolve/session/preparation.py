@@ -99,13 +99,14 @@ def prepare(
     wanted: Sequence[str] = (),
     idle: Idle | None = None,
     now: datetime | None = None,
+    only: str | None = None,
 ) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed.
 
     ``generations`` is what the command line says in place of the session's; ``wanted`` are service
     windows to open too. What workers of this session have left behind when they were killed is
     ended before, unless it is only a ``look``. ``idle`` remembers how long GPUs have been free;
-    ``now`` is the local time of the schedule.
+    ``now`` is the local time of the schedule; ``only`` is a slot, when no other is to be started.
     """
     mux.check()
     if not look:
@@ -117,7 +118,8 @@ def prepare(
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
     if idle:
         machine = idle.look(machine, session.gpus)
-    chosen = plan.at_most(plan.make(session, machine), job.workers_wanted)
+    chosen = plan.make(session, machine)
+    chosen = plan.at_most(plan.only(chosen, only) if only else chosen, job.workers_wanted)
     chosen = _by_the_clock(chosen, session, now or datetime.now())
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)

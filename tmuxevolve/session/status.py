@@ -16,7 +16,9 @@ from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
 from tmuxevolve.study.journal import Failed
-from tmuxevolve.study.survey import survey
+from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.study.table import Tally
+from tmuxevolve.terminal import NOTICE
 
 
 class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +26,8 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     ``pid`` is the trainer's; ``exit_status`` is 128 + n after signal n; ``progress`` is the last
     line on the window's screen; ``generation`` is the number of the one at work, ``failure`` the
-    last training that failed here, with its reason; the gpu fields are None on CPU slots.
+    last training that failed here, with its reason. The gpu fields (temperature in degrees Celsius,
+    power in watts) are None on CPU slots, and where the driver does not say.
     """
 
     window: str
@@ -44,6 +47,9 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_used: int | None
     gpu_memory_total: int | None
     gpu_utilization: int | None
+    gpu_temperature: int | None
+    gpu_power: float | None
+    gpu_power_limit: float | None
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +86,14 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[ServiceStatus, ...] = ()
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """Windows at one moment: the lines on their screens by pane, the trainers' pids by worker."""
+
+    screens: Mapping[str, Sequence[str]]
+    pids: Mapping[str, int]
+    snapshot: Snapshot
+
+
 class GpuStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One GPU and whether a worker would get it."""
 
@@ -103,15 +117,42 @@ def status(
     mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str]
 ) -> tuple[SessionStatus, ...]:
     """Return the state of these windows, by session."""
-    lines = mux.last_lines(windows)
-    firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
-    pids = processes.trainer_pids(firsts)
-    on_gpu = any(window.facts.uuid for window in windows)
-    snapshot = gpus.snapshot(environ) if on_gpu else Snapshot(())
+    seen = see(mux, windows, environ)
     names = dict.fromkeys(window.facts.session for window in windows)
-    return tuple(
-        _session([w for w in windows if w.facts.session == name], lines, pids, snapshot)
-        for name in names
+    sessions = ([w for w in windows if w.facts.session == name] for name in names)
+    return tuple(of_session(mine, seen, _results(mine[0].facts)) for mine in sessions)
+
+
+def see(mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str]) -> Seen:
+    """Look at these windows once: their screens, processes and GPUs."""
+    firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
+    on_gpu = any(window.facts.uuid for window in windows)
+    return Seen(
+        screens=mux.screens(windows),
+        pids=processes.trainer_pids(firsts),
+        snapshot=gpus.snapshot(environ) if on_gpu else Snapshot(()),
+    )
+
+
+def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> SessionStatus:
+    """Return the state of one session's windows, which are all there are."""
+    facts = windows[0].facts
+    return SessionStatus(
+        session=facts.session,
+        trainer=facts.trainer,
+        command=facts.command,
+        results=facts.results,
+        mode=facts.mode,
+        generations=results.finished,
+        budget=results.budget,
+        waiting=results.waiting,
+        failed=results.failed,
+        skipped=results.skipped,
+        best_fitness=results.best_fitness,
+        problem=results.problem,
+        memory=facts.memory,
+        windows=tuple(_window(w, seen, results) for w in windows if w.facts.role == WORKER),
+        services=tuple(_service(w, seen) for w in windows if w.facts.role != WORKER),
     )
 
 
@@ -145,41 +186,7 @@ def _windows(mux: Multiplexer) -> Sequence[Window]:
         return ()
 
 
-def _session(
-    windows: Sequence[Window],
-    lines: Mapping[str, str],
-    pids: Mapping[str, int],
-    snapshot: Snapshot,
-) -> SessionStatus:
-    facts, results = windows[0].facts, _results(windows[0].facts)
-    return SessionStatus(
-        session=facts.session,
-        trainer=facts.trainer,
-        command=facts.command,
-        results=facts.results,
-        mode=facts.mode,
-        generations=results.finished,
-        budget=results.budget,
-        waiting=results.waiting,
-        failed=results.failed,
-        skipped=results.skipped,
-        best_fitness=results.best_fitness,
-        problem=results.problem,
-        memory=facts.memory,
-        windows=tuple(
-            _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot, results)
-            for w in windows
-            if w.facts.role == WORKER
-        ),
-        services=tuple(
-            ServiceStatus(window=w.name, index=w.index, state=w.state, line=lines.get(w.pane, ""))
-            for w in windows
-            if w.facts.role != WORKER
-        ),
-    )
-
-
-class _Results(msgspec.Struct, frozen=True):
+class Results(msgspec.Struct, frozen=True):
     """What a results directory says, in either mode."""
 
     finished: int | None = None
@@ -193,16 +200,20 @@ class _Results(msgspec.Struct, frozen=True):
     failures: Mapping[str, Failed] = msgspec.field(default_factory=dict)
 
 
-def _results(facts: Facts) -> _Results:
+def _results(facts: Facts) -> Results:
     if facts.mode == "native":
         return _native(facts)
     try:
-        found = survey(Path(facts.results))
+        return of_study(facts, survey(Path(facts.results)))
     except (OSError, UsageError) as error:
-        return _Results(problem=str(error))
+        return Results(problem=str(error))
+
+
+def of_study(facts: Facts, found: Survey | None) -> Results:
+    """Return what a look at the study in a window's results directory says."""
     if found is None:
-        return _Results(problem=f"{facts.results}: the study is gone")
-    return _Results(
+        return Results(problem=f"{facts.results}: the study is gone")
+    return Results(
         finished=found.finished,
         best_fitness=found.best.fitness if found.best else None,
         problem=found.problem,
@@ -215,20 +226,23 @@ def _results(facts: Facts) -> _Results:
     )
 
 
-def _native(facts: Facts) -> _Results:
-    tally = trainers.find(facts.trainer, ()).tally(Path(facts.results))
+def _native(facts: Facts) -> Results:
+    return of_tally(trainers.find(facts.trainer, ()).tally(Path(facts.results)))
+
+
+def of_tally(tally: Tally | None) -> Results:
+    """Return what an evolve.csv says that the trainers write themselves."""
     if tally is None:
-        return _Results()
+        return Results()
     fitness = tally.best.fitness if tally.best else None
-    return _Results(tally.finished, fitness, tally.problem)
+    return Results(tally.finished, fitness, tally.problem)
 
 
-def _window(
-    window: Window, line: str, pid: int | None, snapshot: Snapshot, results: _Results
-) -> WindowStatus:
+def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
     failed = results.failures.get(window.facts.worker)
     facts, ending = window.facts, window.ending
-    gpu = snapshot.find(facts.uuid) if facts.uuid else None
+    pid = seen.pids.get(facts.worker)
+    gpu = seen.snapshot.find(facts.uuid) if facts.uuid else None
     ended = ending.ended if ending else time.time()
     return WindowStatus(
         window=window.name,
@@ -242,13 +256,25 @@ def _window(
         reason=ending.reason if ending else None,
         started=facts.started,
         elapsed=max(0.0, ended - facts.started),
-        progress=line,
+        progress=_last_line(seen.screens.get(window.pane, ())),
         generation=results.at_work.get(facts.worker),
         failure=f"generation {failed.number}: {failed.reason}" if failed else None,
         gpu_memory_used=gpu.memory_used if gpu else None,
         gpu_memory_total=gpu.memory_total if gpu else None,
         gpu_utilization=gpu.utilization if gpu else None,
+        gpu_temperature=gpu.temperature if gpu else None,
+        gpu_power=gpu.power if gpu else None,
+        gpu_power_limit=gpu.power_limit if gpu else None,
     )
+
+
+def _service(window: Window, seen: Seen) -> ServiceStatus:
+    line = _last_line(seen.screens.get(window.pane, ()))
+    return ServiceStatus(window=window.name, index=window.index, state=window.state, line=line)
+
+
+def _last_line(screen: Sequence[str]) -> str:
+    return next((line for line in reversed(screen) if not line.startswith(NOTICE)), "")
 
 
 def _state(window: Window, pid: int | None) -> State:

@@ -47,14 +47,17 @@ class StopOverride(msgspec.Struct, frozen=True):
 
 
 def stop(
-    mux: Multiplexer, windows: Sequence[Window], override: StopOverride
+    mux: Multiplexer, windows: Sequence[Window], override: StopOverride, *, keep: bool = False
 ) -> tuple[Stopped, ...]:
     """End the windows' workers, all at once, then remove the windows whose processes are gone.
 
-    A window that opens others is ended before, and what it has opened meanwhile is ended too.
+    A window that opens others is ended before, and what it has opened meanwhile is ended too. The
+    windows stay when ``keep`` says so.
     """
     watching, windows = _quieted(mux, windows)
     ended = processes.end(_target(window, override) for window in windows) | watching
+    if keep:
+        return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
     mux.close([w for w in windows if not ended[w.facts.worker].left])
     _close_what_shows_nothing(mux, {window.facts.session for window in windows})
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)

@@ -41,11 +41,17 @@ class State:
     """A study as far as its files were read."""
 
     def __init__(
-        self, where: Files, layout: Layout, names: Sequence[str], *, whole: bool = False
+        self,
+        where: Files,
+        layout: Layout,
+        names: Sequence[str],
+        *,
+        whole: bool = False,
+        curve: bool = False,
     ) -> None:
-        """Take the hyps' names; ``whole`` keeps every generation in memory."""
+        """Take the hyps' names; ``whole`` and ``curve`` say what the table keeps in memory."""
         self.names = tuple(names)
-        self.table = Table(where.table, layout, names, whole=whole)
+        self.table = Table(where.table, layout, names, whole=whole, curve=curve)
         self.journal = Journal(where.journal)
         self._clear()
 

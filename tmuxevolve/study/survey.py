@@ -46,6 +46,11 @@ def survey(results: Path) -> Survey | None:
     state = State(where, found.layout, list(found.base))
     summary.resume(where.summary, state)
     state.refresh()
+    return of_state(where, found.generations, state)
+
+
+def of_state(where: Files, budget: int, state: State) -> Survey:
+    """Return how far the study is that a state was just brought up to date with."""
     reservations = [found for found in [*state.open.values()] if not state.is_over(found)]
     register, now = Register(where.workers), time.time()
     at_work = {
@@ -54,7 +59,7 @@ def survey(results: Path) -> Survey | None:
         if reserved.worker and register.alive(reserved.worker, now)
     }
     return Survey(
-        budget=found.generations,
+        budget=budget,
         finished=state.table.count,
         best=state.table.best,
         at_work=at_work,

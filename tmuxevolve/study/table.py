@@ -6,6 +6,7 @@ history.py reads all of a file, however odd; this keeps up with one that grows t
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,16 +51,19 @@ class Table:
         *,
         whole: bool = False,
         keys: bool = True,
+        curve: bool = False,
     ) -> None:
         """Take the hyps' names in the order of their keys; ``whole`` keeps every generation.
 
-        Without ``keys`` it does not remember which hyps were trained.
+        Without ``keys`` it does not remember which hyps were trained; ``curve`` keeps the fitness
+        of every generation.
         """
         self._path = path
         self.layout = layout
         self._names = tuple(names)
         self._whole = whole
         self._keys = keys
+        self._curve = curve
         self.tail = Tail(path)
         self._weighed = rows.weighed_cells(layout)
         cut = len(layout.metrics)
@@ -73,6 +77,7 @@ class Table:
         self.taken: set[int] = set()
         self.parents: list[Generation] = []
         self.generations: list[Generation] = []
+        self.curve = array("d")
         self.problem: str | None = None
         # The rank that a generation must exceed to become a parent.
         self._least = -math.inf
@@ -138,7 +143,7 @@ class Table:
                 self._keep(self._generation([float(cell) for cell in line.split(b",")]))
         except ValueError:
             return False
-        self.count += 1
+        self._count(fitness)
         if self._keys:
             self.taken.add(hash(line[self._shape.key]))
         return True
@@ -164,8 +169,13 @@ class Table:
             self._note("has other hyps than this study and is left out")
             return
         self._keep(generation)
-        self.count += 1
+        self._count(generation.fitness)
         self.taken.add(hash(rows.key(generation.hyp, self._names)))
+
+    def _count(self, fitness: float) -> None:
+        self.count += 1
+        if self._curve:
+            self.curve.append(fitness)
 
     def _generation(self, values: Sequence[float]) -> Generation:
         cut = len(self.layout.metrics)

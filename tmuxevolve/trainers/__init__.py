@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -13,6 +13,9 @@ from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.study.mutation import Bounds
 from tmuxevolve.study.rows import YOLOV5, Layout
 from tmuxevolve.study.table import Tally
+
+if TYPE_CHECKING:
+    from tmuxevolve.trainers.progress import Progress
 
 NAMES = ("yolov5", "ultralytics", "command")
 """The kinds, in the order in which they are asked whether a command is theirs."""
@@ -122,6 +125,12 @@ class Trainer(Protocol):
 
         Raises OSError.
         """
+
+    def progress(self, lines: Sequence[str]) -> Progress | None:
+        """Return how far a training is, from the last lines on its window's screen."""
+
+    def layout(self, results: Path) -> Layout | None:
+        """Return the layout of the evolve.csv that its own evolution keeps; None without one."""
 
     def tally(self, results: Path) -> Tally | None:
         """Count the generations in a results directory; None when this trainer keeps none."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tmuxevolve.config import Session
 from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.table import Tally
 from tmuxevolve.trainers import GENERATIONS, Native, Recipe, Training
+
+if TYPE_CHECKING:
+    from tmuxevolve.trainers.progress import Progress
 
 _FITNESS = "fitness"
 
@@ -87,6 +91,17 @@ class Command:
     def tidy(self, training: Training) -> None:
         """Leave everything: nothing is known about what the program wrote."""
         del training
+
+    def progress(self, lines: Sequence[str]) -> Progress | None:
+        """Read what most programs say: "Epoch 3/20", or one bar for all of it."""
+        from tmuxevolve.trainers import progress
+
+        return progress.of_anything(lines)
+
+    def layout(self, results: Path) -> Layout | None:
+        """Return None, as ``tally`` does."""
+        del results
+        return None
 
     def tally(self, results: Path) -> Tally | None:
         """Return None: what such a program writes is its own affair."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tmuxevolve.config import Session
 from tmuxevolve.study import history
+from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.table import Tally, tally
 from tmuxevolve.trainers import (
     GENERATIONS,
@@ -18,6 +20,9 @@ from tmuxevolve.trainers import (
     ultralytics_results,
 )
 from tmuxevolve.trainers.ultralytics_command import UltralyticsCommand, trains
+
+if TYPE_CHECKING:
+    from tmuxevolve.trainers.progress import Progress
 
 # Only the last epoch is validated, and fewer checkpoints are written. What the user says stays.
 _CHEAP = {"val": "False", "save": "False", "plots": "False"}
@@ -101,11 +106,20 @@ class Ultralytics:
         """Remove the weights, which are written in spite of ``save=False``."""
         leftovers.remove(training.folder)
 
+    def progress(self, lines: Sequence[str]) -> Progress | None:
+        """Read the first column of its bars, which counts epochs from 1."""
+        from tmuxevolve.trainers import progress
+
+        return progress.of_columns(lines, first=1)
+
+    def layout(self, results: Path) -> Layout | None:
+        """Return the layout of evolve.csv, whose columns say which task it is of."""
+        return ultralytics_results.layout_of(history.columns(results / "evolve.csv"))
+
     def tally(self, results: Path) -> Tally | None:
-        """Count the generations in evolve.csv, whose columns say which task it is of."""
-        path = results / "evolve.csv"
-        layout = ultralytics_results.layout_of(history.columns(path))
-        return tally(path, layout) if layout else Tally()
+        """Count the generations in evolve.csv."""
+        layout = self.layout(results)
+        return tally(results / "evolve.csv", layout) if layout else Tally()
 
 
 def _cheap(command: UltralyticsCommand) -> tuple[str, ...]:

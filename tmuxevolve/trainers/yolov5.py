@@ -12,11 +12,12 @@ import msgspec
 from tmuxevolve.config import Session
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study.mutation import META
-from tmuxevolve.study.rows import METRICS, YOLOV5
+from tmuxevolve.study.rows import METRICS, YOLOV5, Layout
 from tmuxevolve.study.table import Tally, tally
 from tmuxevolve.trainers import Native, NoResultError, Recipe, Training, hyps, leftovers
 
 if TYPE_CHECKING:
+    from tmuxevolve.trainers.progress import Progress
     from tmuxevolve.trainers.yolov5_command import YoloCommand
 
 _SCRIPT = "train.py"
@@ -128,6 +129,17 @@ class YoloV5:
     def tidy(self, training: Training) -> None:
         """Remove weights, which a plain training writes in spite of ``--nosave``."""
         leftovers.remove(training.folder)
+
+    def progress(self, lines: Sequence[str]) -> Progress | None:
+        """Read the first column of its bars, which counts epochs from 0."""
+        from tmuxevolve.trainers import progress
+
+        return progress.of_columns(lines, first=0)
+
+    def layout(self, results: Path) -> Layout | None:
+        """Return the layout that every evolve.csv of YOLOv5's has."""
+        del results
+        return YOLOV5
 
     def tally(self, results: Path) -> Tally | None:
         """Count the shared evolve.csv's generations."""
