@@ -320,3 +320,28 @@ def test_a_schedule_that_cannot_be_kept_is_refused(
     done = box.cli("start")
     assert done.returncode == 2
     assert words in done.stderr
+
+
+def test_an_overview_is_what_attach_shows_first(box: Box) -> None:
+    box.session(overview=True)
+    done = box.cli("start")
+    assert done.returncode == 0, done
+    (session,) = box.json("status")
+    assert list(box.status()) == ["cpu0", "cpu1"]
+    assert [service["window"] for service in session["services"]] == ["overview"]
+    viewer = Viewer(box)
+    viewer.run(f"{sys.executable} -m tmuxevolve attach")
+    poll(lambda: "cpu1" in (screen := viewer.screen()) and "? help" in screen, what="top")
+    box.cli("start")
+    assert len(box.tmux("list-windows", "-t", "=demo").splitlines()) == 3
+    assert box.cli("stop", "cpu0").returncode == 0
+    assert "demo" in box.tmux("list-sessions")
+    assert box.cli("stop", "cpu1").returncode == 0
+    poll(lambda: not box_processes_but_viewers(box, viewer))
+
+
+def box_processes_but_viewers(box: Box, viewer: Viewer) -> list[psutil.Process]:
+    pid = int(box.tmux("display-message", "-p", "#{pid}", socket=viewer.socket))
+    server = psutil.Process(pid)
+    own = {server.pid, *(process.pid for process in server.children(recursive=True))}
+    return [process for process in box_processes(box) if process.pid not in own]
