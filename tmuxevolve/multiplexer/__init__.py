@@ -65,7 +65,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A window of ours; ``pane`` is the pane in it that we opened, ``pid`` its first process."""
+    """A window of ours; ``pane`` is the pane in it that we opened, ``pid`` its first process.
+
+    ``recorded`` says whether somebody gets its output.
+    """
 
     index: int
     name: str
@@ -76,6 +79,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     dead_signal: int | None
     facts: Facts
     ending: Ending | None
+    recorded: bool = False
 
     @property
     def state(self) -> State:
@@ -98,7 +102,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """A window to open: where, and the argv of its first process (never a shell's)."""
+    """A window to open: where, and the argv of its first process (never a shell's).
+
+    All that is printed in it is also written to the FIFO ``output``, from the first byte on.
+    """
 
     index: int
     name: str
@@ -106,6 +113,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     workdir: Path
     facts: Facts
     replaces: Window | None = None
+    output: Path | None = None
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +138,9 @@ class Multiplexer(Protocol):
         A window is refused when another process has just taken its index. Raises UsageError when
         a session of that name exists that tmuxevolve did not start.
         """
+
+    def record(self, outputs: Sequence[tuple[Window, Path]]) -> None:
+        """Write what windows print from now on to a FIFO each, as well."""
 
     def close(self, windows: Sequence[Window]) -> None:
         """Remove our pane of each window; what else a person has put there stays."""

@@ -17,10 +17,11 @@ from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.handover import Parcel
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
 from tmuxevolve.order import Order, Report
-from tmuxevolve.session import evolve, limits, plan
+from tmuxevolve.session import evolve, limits, plan, recording
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.orders import Common, parcels_of
 from tmuxevolve.session.plan import Place, Plan, Refusal
+from tmuxevolve.session.recording import Recording
 from tmuxevolve.session.stop import clear
 from tmuxevolve.trainers import Trainer
 
@@ -160,8 +161,9 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         session, preparation.job, preparation.stagger, environ, limit, preparation.found_until
     )
     parcels = parcels_of(wanted, held)
+    recorded = recording.begin(session.results, places, preparation.plan.running, environ, mux)
     try:
-        reports = _open(preparation, places, parcels, mux)
+        reports = _open(preparation, places, parcels, recorded, mux)
     finally:
         for _, claim in held:
             if claim:
@@ -179,7 +181,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         ),
         running=tuple(_running([*preparation.plan.running, *elsewhere.values()])),
         refused=(*preparation.plan.refused, *refused),
-        notes=(*preparation.notes, *begun, *limited),
+        notes=(*preparation.notes, *begun, *limited, *recorded.notes),
         complete=preparation.job.workers_wanted == 0,
     )
 
@@ -222,17 +224,19 @@ def _open(
     preparation: Preparation,
     places: Sequence[Place],
     parcels: Sequence[Parcel],
+    recorded: Recording,
     mux: Multiplexer,
 ) -> list[Report | None]:
     """Open the windows and return each worker's report, None where its window was refused."""
     if not parcels:
         return []
     with handover.Desk() as desk:
-        openings = [
+        openings = recorded.joined(
             _opening(preparation, place, parcel.order, desk.address)
             for place, parcel in zip(places, parcels, strict=True)
-        ]
+        )
         refused = mux.open(preparation.session.name, openings)
+        recorded.forget(openings, refused)
         expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
         reports = desk.serve(expected, lambda: _alive(mux))
     workers = [parcel.order.worker for parcel in parcels]

@@ -1,0 +1,201 @@
+"""The recorder: reads what the windows print, from a FIFO for each, and keeps it on disk.
+
+One thread reads: a disk that is slow, or gone for an hour, must not let tmux pile up the output in
+its own memory. What waits for the disk is bounded; what is lost is counted, and the log says so.
+It ends when the last window's output does. Modules of weight are not loaded: it stands by for days.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import select
+import time
+from collections import deque
+
+from tmuxevolve.recording import files
+from tmuxevolve.recording.collapse import Collapser
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Seconds for which a FIFO that nobody has opened for writing is waited for.
+_PATIENCE = 20.0
+_LOOK = 0.05
+# Fewer, larger writes: a file is opened for each.
+_BATCH = 0.25
+_CHUNK = 1 << 16
+_BACKLOG = 1 << 20
+_NICE = 10
+
+
+def main(where: str, fifos: str, *streams: str) -> int:
+    """Record these streams, each ``DESCRIPTOR:WINDOW``, until all have ended."""
+    opened = [(int(word.partition(":")[0]), word.partition(":")[2]) for word in streams]
+    _detach([descriptor for descriptor, _ in opened])
+    windows = [Window(where, name, descriptor) for descriptor, name in opened]
+    reader = _Reader(windows, fifos)
+    _thread.start_new_thread(reader.read, ())
+    _keep(windows, reader)
+    return 0
+
+
+def _detach(kept: Sequence[int]) -> None:
+    """Hold on to nothing that was inherited but the streams."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+        os.set_inheritable(descriptor, False)
+    os.closerange(first, 1 << 16)
+    os.chdir("/")
+    os.nice(_NICE)
+
+
+def _keep(windows: Sequence[Window], reader: _Reader) -> None:
+    while not all(window.over for window in windows):
+        due = min((d for w in windows if (d := w.due()) is not None), default=None)
+        reader.came.acquire(timeout=-1 if due is None else max(_BATCH, due - time.monotonic()))
+        # An end is not waited for, nor made to wait.
+        reader.ended.acquire(timeout=_BATCH)
+        for window in windows:
+            window.keep(time.monotonic())
+
+
+class Window:
+    """One window: what was read of its output, and what is kept of that.
+
+    The reading thread calls ``put`` and sets ``ended``, the other one does the rest.
+    """
+
+    def __init__(self, where: str, name: str, descriptor: int) -> None:
+        """Take the descriptor of the FIFO, which is open for reading."""
+        self.descriptor = descriptor
+        self.ended = False
+        self.over = False
+        self._pieces: deque[bytes] = deque()
+        self._came = self._taken = self._refused = 0
+        self._screen = Collapser()
+        self._log = files.Kept(where, name, files.LOG)
+        self._raw = files.Kept(where, name, files.RAW)
+        self._lost = self._told = 0
+        self._why = ""
+
+    def put(self, data: bytes) -> None:
+        """Take what was read; drop it when too much waits for the disk."""
+        if self._came - self._taken > _BACKLOG:
+            self._refused += len(data)
+            return
+        self._came += len(data)
+        self._pieces.append(data)
+
+    def due(self) -> float | None:
+        """Return when there is something to write if nothing more is read."""
+        return None if self.over else self._screen.due()
+
+    def keep(self, now: float) -> None:
+        """Write what has been read since the last time; ``now`` is by the monotonic clock."""
+        if self.over:
+            return
+        ended = self.ended
+        data = b"".join([self._pieces.popleft() for _ in range(len(self._pieces))])
+        if data:
+            self._screen.feed(data, now)
+            self._append(self._raw, data, len(data))
+        lines = self._screen.end(now) if ended else self._screen.lines(now)
+        if lines:
+            self._write(lines, now)
+        # Only now: until here it was waiting for the disk.
+        self._taken += len(data)
+        self.over = ended
+
+    def _write(self, lines: Sequence[tuple[float, str]], now: float) -> None:
+        # The screen's clock is not stepped, as the time of day is.
+        offset = time.time() - now
+        text = b"".join(_line(when + offset, line) for when, line in lines)
+        missing = self._lost + self._refused - self._told
+        notice = b""
+        if missing:
+            why = self._why or "it came faster than it could be written"
+            notice = _line(now + offset, f"tmuxevolve: {missing} bytes are missing here: {why}")
+        if self._append(self._log, notice + text, len(text)):
+            self._told += missing
+            self._why = ""
+
+    def _append(self, file: files.Kept, data: bytes, counted: int) -> bool:
+        """Write; what cannot be written is lost."""
+        try:
+            file.append(data)
+        except OSError as error:
+            self._why = error.strerror or str(error)
+            self._lost += counted
+            return False
+        return True
+
+
+def _line(when: float, text: str) -> bytes:
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    return f"{stamp} {text}".rstrip(" ").encode() + b"\n"
+
+
+class _Reader:
+    """Reads all FIFOs, each from when somebody has opened it for writing until that has ended."""
+
+    def __init__(self, windows: Sequence[Window], fifos: str) -> None:
+        self._windows = {window.descriptor: window for window in windows}
+        self._fifos = fifos
+        self._poll = select.poll()
+        self.came, self.ended = _thread.allocate_lock(), _thread.allocate_lock()
+        self.ended.acquire()
+
+    def read(self) -> None:
+        """Read until all have ended."""
+        patience = time.monotonic() + _PATIENCE
+        strangers = set(self._windows)
+        while self._windows:
+            late = time.monotonic() > patience
+            strangers -= {d for d in strangers if self._meet(d, late=late)}
+            if not strangers and self._fifos:
+                self._remove_fifos()
+            for descriptor, _ in self._poll.poll(_LOOK * 1000 if strangers else None):
+                self._take(descriptor, os.read(descriptor, _CHUNK))
+
+    def _meet(self, descriptor: int, *, late: bool) -> bool:
+        """Look whether the other end was opened, or never will be: ``start`` removes its FIFO."""
+        try:
+            data = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            data = None
+        if data == b"" and not late and os.fstat(descriptor).st_nlink:
+            return False
+        self._poll.register(descriptor, select.POLLIN)
+        if data is not None:
+            self._take(descriptor, data)
+        return True
+
+    def _take(self, descriptor: int, data: bytes) -> None:
+        if data:
+            self._windows[descriptor].put(data)
+        else:
+            self._poll.unregister(descriptor)
+            os.close(descriptor)
+            self._windows.pop(descriptor).ended = True
+            _notify(self.ended)
+        _notify(self.came)
+
+    def _remove_fifos(self) -> None:
+        """Nobody needs their names any more."""
+        try:
+            for name in os.listdir(self._fifos):  # noqa: PTH208
+                os.unlink(f"{self._fifos}/{name}")  # noqa: PTH108
+            os.rmdir(self._fifos)  # noqa: PTH106
+        except OSError:
+            pass
+        self._fifos = ""
+
+
+def _notify(lock: _thread.LockType) -> None:
+    """Let whoever acquires the lock go on, now or the next time."""
+    if lock.locked():
+        lock.release()
