@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 import msgspec
 
 from tmuxevolve.multiplexer import State
+from tmuxevolve.session.logs import Batch
 from tmuxevolve.session.plan import Refusal
 from tmuxevolve.session.start import DryRun, Started, StartedWindow
 from tmuxevolve.session.status import GpuList, GpuStatus, SessionStatus, WindowStatus
@@ -26,6 +28,7 @@ _COLOURS = {
     "unusable": "31",
 }
 
+_NAME_COLOURS = ("36", "33", "32", "35", "34", "31")
 
 # tqdm's bar, in blocks or in ASCII.
 _BAR = r"\|([█▏▎▍▌▋▊▉#0-9 ━╸]{12,})\|"
@@ -116,6 +119,18 @@ def gpu_list(found: GpuList, width: int | None, *, colour: bool) -> str:
     lines += [""] * bool(overrides)
     lines += [f"to use GPU {s.label} all the same: {s.override}" for s in overrides]
     return "\n".join(lines)
+
+
+def log(batch: Batch, *, colour: bool) -> str:
+    """Return the lines; where they are of several windows, with the window's name in front."""
+    if len(batch.names) == 1:
+        return "\n".join(line.text for line in batch.lines)
+    width = max(map(len, batch.names))
+    fronts = {name: f"{name:{width}} |" for name in batch.names}
+    if colour:
+        colours = zip(batch.names, cycle(_NAME_COLOURS))
+        fronts = {name: f"\x1b[{code}m{fronts[name]}\x1b[0m" for name, code in colours}
+    return "\n".join(f"{fronts[line.name]} {line.text}" for line in batch.lines)
 
 
 def table(

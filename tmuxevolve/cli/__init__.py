@@ -26,6 +26,7 @@ COMMANDS = {
             "sessions",
             "Show every window: its GPU, its training, its last line, the results.",
         ),
+        "logs": ("logs", "Show what was printed in the windows, also after their end."),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
 }

@@ -7,12 +7,12 @@ is drawn again and again is written once a minute. The recorder loads it: no imp
 
 from __future__ import annotations
 
-import codecs
-import re
-import unicodedata
+from tmuxevolve.recording.escapes import Tokens
+from tmuxevolve.recording.row import COLUMNS, Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
 SETTLE = 1.0
@@ -24,86 +24,7 @@ LIFE = 60.0
 HEIGHT = 50
 """Rows that the cursor can come back to, as on a tall terminal."""
 
-COLUMNS = 2000
-"""Columns that are kept of a line; what is cut off is marked."""
-
 _TAB = 8
-_TOKEN = re.compile(
-    r"""
-    (?P<text> [^\x00-\x1f\x7f-\x9f]+ )
-    | (?P<csi> \x1b\[ (?P<numbers>[0-?]{0,64}) [ -/]{0,8} (?P<final>[@-~]) )
-    | (?P<string> \x1b[\]P_^X] )            # a title, a colour table: up to its end
-    | (?P<escape> \x1b (?P<intermediate>[ -/]{0,8}) (?P<letter>[0-OQ-WYZ\\`-~]) )
-    | (?P<unfinished> \x1b (?: [ -/]{0,8} | \[ [0-?]{0,64} [ -/]{0,8} ) \Z )
-    | (?P<broken> \x1b (?: \[ [0-?]{0,64} )? [ -/]{0,8} )
-    | (?P<control> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-# An unterminated string ends with its line: else all that follows would be lost.
-_STRING_END = re.compile(r"[\x07\x1b\x18\x1a\n]")
-
-
-class _Widths(dict[str, int]):
-    """The columns that a character takes: 0 is drawn over the one before it."""
-
-    def __missing__(self, character: str) -> int:
-        if len(self) > COLUMNS:
-            self.clear()
-        category = unicodedata.category(character)
-        wide = unicodedata.east_asian_width(character) in "WF"
-        width = 0 if category in {"Mn", "Me", "Cf"} else 2 if wide else 1
-        self[character] = width
-        return width
-
-
-_WIDTHS = _Widths()
-
-
-class _Row:
-    """A line of the screen: a cell per column; the second one of a wide character is empty."""
-
-    __slots__ = ("began", "cells", "changed", "cut", "drawn", "left", "written")
-
-    def __init__(self) -> None:
-        self.cells: list[str] = []
-        self.changed: float | None = None  # since it was written, the last time
-        self.began: float | None = None  # since it was written, the first time
-        self.left: float | None = None  # when the cursor went on to the next row
-        self.written = False
-        self.drawn = False
-        self.cut = False
-
-    def text(self) -> str:
-        return "".join(self.cells).rstrip(" ") + ("…" if self.cut else "")
-
-    def put(self, column: int, cells: list[str], now: float) -> None:
-        end = column + len(cells)
-        mine = self.cells
-        if column > len(mine):
-            mine.extend(" " * (column - len(mine)))
-        if 0 < column < len(mine) and not mine[column]:
-            mine[column - 1] = " "
-        if end < len(mine) and not mine[end]:
-            mine[end] = " "
-        mine[column:end] = cells
-        self.touch(now)
-        self.drawn = True
-
-    def touch(self, now: float) -> None:
-        self.changed = now
-        if self.began is None:
-            self.began = now
-
-    def erase(self, start: int, end: int | None, now: float) -> None:
-        if start >= len(self.cells):
-            return
-        if end is None or end >= len(self.cells):
-            del self.cells[start:]
-            self.cut = False
-        else:
-            self.cells[start:end] = " " * (end - start)
-        self.touch(now)
 
 
 class Collapser:
@@ -111,10 +32,8 @@ class Collapser:
 
     def __init__(self) -> None:
         """Begin with an empty screen."""
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
-        self._in_string = False
-        self._rows = [_Row()]
+        self._tokens = Tokens()
+        self._rows = [Row()]
         self._row = self._column = 0
         self._saved = (0, 0)
         self._lines: list[tuple[float, str]] = []
@@ -123,7 +42,8 @@ class Collapser:
     def feed(self, data: bytes, now: float) -> None:
         """Carry out what was printed at ``now``, in seconds since the epoch."""
         self._now = now
-        self._run(self._rest + self._decoder.decode(data))
+        for found in self._tokens.of(data):
+            self._carry_out(found)
 
     def lines(self, now: float) -> list[tuple[float, str]]:
         """Return the lines that have become final, and those that are due, with their times."""
@@ -142,19 +62,20 @@ class Collapser:
     def end(self, now: float) -> list[tuple[float, str]]:
         """Return whatever has not been written, as the output has ended."""
         self._now = now
-        self._run(self._decoder.decode(b"", final=True))
+        for found in self._tokens.of(b"", final=True):
+            self._carry_out(found)
         for row in self._rows:
             self._write(row)
         lines, self._lines = self._lines, []
         return lines
 
-    def _due(self, row: _Row) -> float | None:
+    def _due(self, row: Row) -> float | None:
         if row.began is None:
             return None
         life = row.began + LIFE
         return life if row.written or row.left is None else min(life, row.left + SETTLE)
 
-    def _write(self, row: _Row) -> None:
+    def _write(self, row: Row) -> None:
         """Write a row unless that was done; what was drawn and erased again is nothing."""
         if row.changed is None:
             return
@@ -164,28 +85,7 @@ class Collapser:
             row.written = True
         row.changed = row.began = None
 
-    def _run(self, text: str) -> None:
-        self._rest = ""
-        position = 0
-        while position < len(text):
-            if self._in_string:
-                position = self._skip_string(text, position)
-                continue
-            found = _TOKEN.match(text, position)
-            if found is None:  # pragma: no cover  (the last alternative is any character)
-                return
-            position = found.end()
-            self._token(found)
-
-    def _skip_string(self, text: str, position: int) -> int:
-        found = _STRING_END.search(text, position)
-        if found is None:
-            return len(text)
-        self._in_string = False
-        # An escape sequence of its own follows, mostly the one that ends the string; so does \n.
-        return found.start() if found[0] in "\x1b\n" else found.end()
-
-    def _token(self, found: re.Match[str]) -> None:
+    def _carry_out(self, found: re.Match[str]) -> None:
         kind = found.lastgroup
         if kind == "text":
             self._put(found[0])
@@ -193,37 +93,11 @@ class Collapser:
             self._control(found[0])
         elif kind == "csi":
             self._csi(found["numbers"], found["final"])
-        elif kind == "string":
-            self._in_string = True
         elif kind == "escape" and not found["intermediate"]:
             self._escape(found["letter"])
-        elif kind == "unfinished":
-            self._rest = found[0]
 
     def _put(self, text: str) -> None:
-        row, room = self._rows[self._row], COLUMNS - self._column
-        cells = list(text) if text.isascii() else self._cells(row, text)
-        if len(cells) > room:
-            row.cut = True
-            del cells[room:]
-        if cells:
-            row.put(self._column, cells, self._now)
-            self._column += len(cells)
-
-    def _cells(self, row: _Row, text: str) -> list[str]:
-        """Return a cell per column; what has no width goes into the cell before it."""
-        cells: list[str] = []
-        for character in text:
-            width = _WIDTHS[character]
-            if width:
-                cells.append(character)
-                cells.extend([""] * (width - 1))
-                continue
-            into = cells or row.cells[: self._column]
-            place = max((n for n, cell in enumerate(into) if cell), default=None)
-            if place is not None:
-                (cells or row.cells)[place] += character
-        return cells
+        self._column += self._rows[self._row].put(self._column, text, self._now)
 
     def _control(self, character: str) -> None:
         if character == "\r":
@@ -248,7 +122,7 @@ class Collapser:
             self._rows[self._row].left = self._now
             self._row += 1
             if self._row == len(self._rows):
-                self._rows.append(_Row())
+                self._rows.append(Row())
             if self._row == HEIGHT:
                 self._write(self._rows.pop(0))
                 self._row -= 1
@@ -265,6 +139,8 @@ class Collapser:
         move = _MOVES.get(final)
         if move:
             move(self, numbers)
+        elif final in "su":
+            self._escape("7" if final == "s" else "8")
         elif final in "hl" and text in _OTHER_SCREEN:
             self._clear()
 
@@ -312,7 +188,7 @@ class Collapser:
         """Empty the screen; what was on it has been shown."""
         for row in self._rows:
             self._write(row)
-        self._rows = [_Row() for _ in range(self._row + 1)]
+        self._rows = [Row() for _ in range(self._row + 1)]
 
 
 _FROM_HERE, _UP_TO_HERE = 0, 1
@@ -335,6 +211,4 @@ _MOVES: dict[str, Callable[[Collapser, list[int]], None]] = {
     "f": lambda screen, numbers: screen._home(numbers),
     "J": lambda screen, numbers: screen._erase_screen(numbers[0]),
     "K": lambda screen, numbers: screen._erase_line(numbers[0]),
-    "s": lambda screen, numbers: screen._escape("7"),
-    "u": lambda screen, numbers: screen._escape("8"),
 }

@@ -21,9 +21,7 @@ LOG, RAW = ".log", ".raw"
 BOUNDS = {LOG: (1 << 20, 4), RAW: (4 << 20, 2)}
 
 # A link or a FIFO in place of a file would lead the output elsewhere, or stop the recorder.
-_APPENDING = (
-    os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-)
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def folder(results: str, host: str) -> str:
@@ -34,10 +32,8 @@ def folder(results: str, host: str) -> str:
 def make(where: str) -> None:
     """Make a host's folder, but not the results directory, which is the study's. Raises OSError."""
     for path in (where.rpartition("/")[0], where):
-        try:
-            os.mkdir(path)  # noqa: PTH102  (pathlib takes as long to load as all the rest)
-        except FileExistsError:
-            continue
+        if not os.path.isdir(path):  # noqa: PTH112  (pathlib takes as long to load as the rest)
+            os.mkdir(path)  # noqa: PTH102
 
 
 class Kept:

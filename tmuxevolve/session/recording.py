@@ -1,4 +1,4 @@
-"""What ``start`` does for the windows' output to be kept: FIFOs, and the process that reads them."""
+"""What ``start`` does so that the windows' output is kept: FIFOs, and who reads them."""
 
 from __future__ import annotations
 
