@@ -6,16 +6,19 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tmuxevolve.multiplexer import State
-from tmuxevolve.session.logs import Batch
 from tmuxevolve.session.plan import Refusal
 from tmuxevolve.session.start import DryRun, Started, StartedWindow
 from tmuxevolve.session.status import GpuList, GpuStatus, SessionStatus, WindowStatus
 from tmuxevolve.session.stop import Stopped
 from tmuxevolve.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from tmuxevolve.session.logs import Batch
 
 _COLOURS = {
     State.RUNNING.value: "32",

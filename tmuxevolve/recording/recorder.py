@@ -27,7 +27,6 @@ _LOOK = 0.05
 _BATCH = 0.25
 _CHUNK = 1 << 16
 _BACKLOG = 1 << 20
-_NICE = 10
 
 
 def main(where: str, fifos: str, *streams: str) -> int:
@@ -50,7 +49,6 @@ def _detach(kept: Sequence[int]) -> None:
         os.set_inheritable(descriptor, False)
     os.closerange(first, 1 << 16)
     os.chdir("/")
-    os.nice(_NICE)
 
 
 def _keep(windows: Sequence[Window], reader: _Reader) -> None:

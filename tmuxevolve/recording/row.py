@@ -66,7 +66,7 @@ class Row:
             mine[end] = " "
         mine[column:end] = cells
         self.touch(now)
-        self.drawn = True
+        self.drawn = self.drawn or not text.isspace()
         return len(cells)
 
     def _of(self, text: str, column: int) -> list[str]:

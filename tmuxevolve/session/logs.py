@@ -125,8 +125,9 @@ def _listed(folder: Path) -> list[Path]:
 def _matches(source: Source, slot: str) -> bool:
     window = source.window
     named = {window, f"{source.host}/{window}"}
-    # As everywhere, 2 is all workers of GPU 2.
-    return slot in named or window_name(slot) in {window, window.partition("-w")[0]}
+    # As everywhere, 2 is all workers of GPU 2, and the window of that index.
+    device = window.partition("-w")[0]
+    return slot in named or window_name(slot) in {window, device} or device == f"cpu{slot}"
 
 
 def _names(found: Collection[Source]) -> str:

@@ -18,6 +18,7 @@ from tmuxevolve.slots import window_name
 _ENTRY = Path(__file__).parent.with_name("recorder_entry.py")
 # The local time is the user's; nothing else concerns the recorder.
 _PASSED = ("TZ",)
+_NICE = 10
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -100,7 +101,7 @@ def _spawn(where: str, place: Path, ends: Mapping[str, int], environ: Mapping[st
         os.set_inheritable(end, True)
     streams = (f"{end}:{name}" for name, end in ends.items())
     argv = (sys.executable, "-I", "-S", str(_ENTRY), where, str(place), *streams)
-    os.posix_spawn(
+    recorder = os.posix_spawn(
         sys.executable,
         argv,
         {name: environ[name] for name in _PASSED if name in environ},
@@ -112,3 +113,5 @@ def _spawn(where: str, place: Path, ends: Mapping[str, int], environ: Mapping[st
         setsid=True,
         setsigmask=(),
     )
+    # What waits in a FIFO is not lost, and the trainers are waited for.
+    os.setpriority(os.PRIO_PROCESS, recorder, _NICE)

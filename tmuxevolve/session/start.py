@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,13 +18,15 @@ from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.handover import Parcel
 from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, State, Window
 from tmuxevolve.order import Order, Report
-from tmuxevolve.session import evolve, limits, plan, recording
+from tmuxevolve.session import evolve, limits, plan
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.orders import Common, parcels_of
 from tmuxevolve.session.plan import Place, Plan, Refusal
-from tmuxevolve.session.recording import Recording
 from tmuxevolve.session.stop import clear
 from tmuxevolve.trainers import Trainer
+
+if TYPE_CHECKING:
+    from tmuxevolve.session.recording import Recording
 
 _ENTRY = Path(__file__).parent.with_name("worker_entry.py")
 # Facts are for people and must fit into one message to tmux.
@@ -151,6 +154,8 @@ def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
 
 def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]) -> Started:
     """Open a window for each place and hand every worker its order and its claim."""
+    from tmuxevolve.session import recording
+
     session = preparation.session
     _make_results(session)
     limit, limited = limits.choose(session, environ)
