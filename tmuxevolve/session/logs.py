@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -68,14 +68,15 @@ def lines(
 
     Raises NotRunningError when there are none.
     """
-    readers = {source: _Reader(source, files.LOG) for source in _sources(results, slot)}
-    yield _merged({source: reader.last_lines(count) for source, reader in readers.items()})
-    while pause:
-        pause(POLL)
-        for source in _chosen(results, slot):
-            if source not in readers:
-                readers[source] = _Reader(source, files.LOG)
-        yield _merged({source: reader.new_lines() for source, reader in readers.items()})
+    with ExitStack() as opened:
+        readers = {s: opened.enter_context(_Reader(s, files.LOG)) for s in _sources(results, slot)}
+        yield _merged({source: reader.last_lines(count) for source, reader in readers.items()})
+        while pause:
+            pause(POLL)
+            for source in _chosen(results, slot):
+                if source not in readers:
+                    readers[source] = opened.enter_context(_Reader(source, files.LOG))
+            yield _merged({source: reader.new_lines() for source, reader in readers.items()})
 
 
 def raw(
@@ -85,11 +86,11 @@ def raw(
     found = _sources(results, slot)
     if len(found) > 1:
         raise UsageError(f"--raw shows one window: name it; there are: {_names(found)}")
-    reader = _Reader(found[0], files.RAW)
-    yield reader.last(count)
-    while pause:
-        pause(POLL)
-        yield reader.new()
+    with _Reader(found[0], files.RAW) as reader:
+        yield reader.last(count)
+        while pause:
+            pause(POLL)
+            yield reader.new()
 
 
 def _sources(results: Path, slot: str | None) -> list[Source]:
@@ -160,6 +161,12 @@ class _Reader:
         self._file: BinaryIO | None = None
         self._rest = b""
 
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
     def last(self, count: int) -> bytes:
         """Return the last lines that are there, and an unfinished one."""
         data = self.new()
@@ -199,10 +206,13 @@ class _Reader:
         here = os.fstat(self._file.fileno())
         return os.path.samestat(there, here) and there.st_size >= self._file.tell()
 
-    def _open(self) -> bytes:
+    def _close(self) -> None:
         if self._file:
             self._file.close()
             self._file = None
+
+    def _open(self) -> bytes:
+        self._close()
         with suppress(FileNotFoundError):
             self._file = self._path.open("rb", buffering=0)
         return self._file.read() if self._file else b""
