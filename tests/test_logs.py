@@ -91,7 +91,7 @@ def test_nothing_is_left_after_stop_and_the_log_is_still_read(box: Box) -> None:
     box.cli("start")
     (recorder,) = recorders(box)
     assert recorder.environ().keys() <= {"TZ", "LC_CTYPE"}
-    assert recorder.cwd() == "/"
+    assert recorder.cwd() == str(box.root / "results")
     assert os.getsid(recorder.pid) == recorder.pid
     poll(lambda: not Path(fifo_folder(recorder)).exists())
     opened = {str(path.readlink()) for path in Path(f"/proc/{recorder.pid}/fd").iterdir()}
@@ -205,7 +205,7 @@ def test_following_ends_when_the_readers_pipe_is_closed(box: Box) -> None:
 def test_who_follows_sees_every_line_across_rotation(tmp_path: Path) -> None:
     from tmuxevolve.session import logs
 
-    where = files.folder(str(tmp_path), "host")
+    where = f"{tmp_path}/{files.folder('host')}"
     (tmp_path / "logs").mkdir()
     kept = Kept(where, "gpu2", LOG)
     kept._bound = 2_000
@@ -261,7 +261,7 @@ def test_a_full_disk_is_survived_and_what_was_lost_is_said(tmp_path: Path) -> No
     from tmuxevolve.recording.recorder import Window
 
     (tmp_path / "logs").mkdir()
-    window = Window(files.folder(str(tmp_path), "host"), "gpu2", -1)
+    window = Window(f"{tmp_path}/{files.folder('host')}", "gpu2", -1)
     log = tmp_path / "logs" / "host" / "gpu2.log"
     full = log.with_name("full")
     full.parent.mkdir()
@@ -282,7 +282,7 @@ def test_a_slow_disk_costs_little_memory(tmp_path: Path) -> None:
     from tmuxevolve.recording.recorder import Window
 
     (tmp_path / "logs").mkdir()
-    window = Window(files.folder(str(tmp_path), "host"), "gpu2", -1)
+    window = Window(f"{tmp_path}/{files.folder('host')}", "gpu2", -1)
     for _ in range(100):
         window.put(b"x" * 65_000 + b"\r\n")
     window.ended = True
@@ -294,7 +294,7 @@ def test_a_slow_disk_costs_little_memory(tmp_path: Path) -> None:
 
 def test_raw_output_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    where = files.folder(str(tmp_path), "host")
+    where = f"{tmp_path}/{files.folder('host')}"
     kept = Kept(where, "gpu2", RAW)
     for _ in range(20):
         kept.append(b"x" * (1 << 20))

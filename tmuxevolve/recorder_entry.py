@@ -1,4 +1,4 @@
-"""The recorder's process: ``python -I -S recorder_entry.py FOLDER FIFOS DESCRIPTOR:WINDOW...``.
+"""The recorder: ``python -I -S recorder_entry.py RESULTS FOLDER FIFOS DESCRIPTOR:WINDOW...``.
 
 As with worker_entry.py, nothing of the user's own and no site-packages are loaded.
 """

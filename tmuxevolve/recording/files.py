@@ -24,9 +24,9 @@ BOUNDS = {LOG: (1 << 20, 4), RAW: (4 << 20, 2)}
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def folder(results: str, host: str) -> str:
-    """Return where a host's windows are kept."""
-    return f"{results}/{FOLDER}/{host.replace('/', '_').lstrip('.') or 'host'}"
+def folder(host: str) -> str:
+    """Return where a host's windows are kept, in the results directory."""
+    return f"{FOLDER}/{host.replace('/', '_').lstrip('.') or 'host'}"
 
 
 def make(where: str) -> None:

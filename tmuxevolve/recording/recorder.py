@@ -29,10 +29,12 @@ _CHUNK = 1 << 16
 _BACKLOG = 1 << 20
 
 
-def main(where: str, fifos: str, *streams: str) -> int:
-    """Record these streams, each ``DESCRIPTOR:WINDOW``, until all have ended."""
+def main(results: str, where: str, fifos: str, *streams: str) -> int:
+    """Record these streams, each ``DESCRIPTOR:WINDOW``, in a folder below the results directory."""
     opened = [(int(word.partition(":")[0]), word.partition(":")[2]) for word in streams]
     _detach([descriptor for descriptor, _ in opened])
+    # What is put in its place later is somebody else's; and where it is moved to, this follows.
+    os.chdir(results)
     windows = [Window(where, name, descriptor) for descriptor, name in opened]
     reader = _Reader(windows, fifos)
     _thread.start_new_thread(reader.read, ())
@@ -48,7 +50,6 @@ def _detach(kept: Sequence[int]) -> None:
         first = descriptor + 1
         os.set_inheritable(descriptor, False)
     os.closerange(first, 1 << 16)
-    os.chdir("/")
 
 
 def _keep(windows: Sequence[Window], reader: _Reader) -> None:

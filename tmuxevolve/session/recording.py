@@ -53,25 +53,22 @@ def begin(
     names = [*(place.slot.name for place in places), *lost]
     if not names:
         return Recording()
-    where = folder(results)
+    where = files.folder(os.uname().nodename)
     try:
         for name in names:
-            files.Kept(where, name, files.LOG).append(b"")
-        fifos = _record(where, names, environ)
+            files.Kept(f"{results}/{where}", name, files.LOG).append(b"")
+        fifos = _record(results, where, names, environ)
     except OSError as error:
         what = error.strerror or str(error)
-        note = f"{error.filename or where}: {what}: the windows' output is not kept"
+        note = f"{error.filename or results}: {what}: the windows' output is not kept"
         return Recording(notes=(note,))
     mux.record([(window, fifos[name]) for name, window in lost.items()])
     return Recording(fifos)
 
 
-def folder(results: Path) -> str:
-    """Return where this host's windows are kept."""
-    return files.folder(str(results), os.uname().nodename)
-
-
-def _record(where: str, windows: Sequence[str], environ: Mapping[str, str]) -> dict[str, Path]:
+def _record(
+    results: Path, where: str, windows: Sequence[str], environ: Mapping[str, str]
+) -> dict[str, Path]:
     # In a folder that nobody else can enter; not in the results, which may be on NFS.
     place = Path(environ.get("TMPDIR") or "/tmp") / f"tmuxevolve-{os.urandom(8).hex()}"  # noqa: S108
     place = place.absolute()
@@ -83,7 +80,7 @@ def _record(where: str, windows: Sequence[str], environ: Mapping[str, str]) -> d
             os.mkfifo(path, 0o600)
             # Open for reading before anybody writes: who opens the other end need not wait.
             ends[name] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        _spawn(where, place, ends, environ)
+        _spawn((str(results), where, str(place)), ends, environ)
     except OSError:
         for path in fifos.values():
             path.unlink(missing_ok=True)
@@ -95,12 +92,12 @@ def _record(where: str, windows: Sequence[str], environ: Mapping[str, str]) -> d
     return fifos
 
 
-def _spawn(where: str, place: Path, ends: Mapping[str, int], environ: Mapping[str, str]) -> None:
+def _spawn(places: Sequence[str], ends: Mapping[str, int], environ: Mapping[str, str]) -> None:
     """Start the recorder, away from this terminal; nobody waits for it."""
     for end in ends.values():
         os.set_inheritable(end, True)
     streams = (f"{end}:{name}" for name, end in ends.items())
-    argv = (sys.executable, "-I", "-S", str(_ENTRY), where, str(place), *streams)
+    argv = (sys.executable, "-I", "-S", str(_ENTRY), *places, *streams)
     recorder = os.posix_spawn(
         sys.executable,
         argv,
