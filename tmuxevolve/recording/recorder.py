@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 # Seconds for which a FIFO that nobody has opened for writing is waited for.
 _PATIENCE = 20.0
 _LOOK = 0.05
-# Fewer, larger writes: a file is opened for each.
-_BATCH = 0.25
+# Fewer, larger reads and writes: a bar is drawn ten times a second, in each window.
+_BATCH = 0.5
+_LITTLE = 1 << 12
 _CHUNK = 1 << 16
-_BACKLOG = 1 << 20
+_BACKLOG = 1 << 19
 
 
 def main(results: str, where: str, fifos: str, *streams: str) -> int:
@@ -56,8 +57,6 @@ def _keep(windows: Sequence[Window], reader: _Reader) -> None:
     while not all(window.over for window in windows):
         due = min((d for w in windows if (d := w.due()) is not None), default=None)
         reader.came.acquire(timeout=-1 if due is None else max(_BATCH, due - time.monotonic()))
-        # An end is not waited for, nor made to wait.
-        reader.ended.acquire(timeout=_BATCH)
         for window in windows:
             window.keep(time.monotonic())
 
@@ -145,8 +144,7 @@ class _Reader:
         self._windows = {window.descriptor: window for window in windows}
         self._fifos = fifos
         self._poll = select.poll()
-        self.came, self.ended = _thread.allocate_lock(), _thread.allocate_lock()
-        self.ended.acquire()
+        self.came = _thread.allocate_lock()
 
     def read(self) -> None:
         """Read until all have ended."""
@@ -157,8 +155,13 @@ class _Reader:
             strangers -= {d for d in strangers if self._meet(d, late=late)}
             if not strangers and self._fifos:
                 self._remove_fifos()
+            little = not strangers
             for descriptor, _ in self._poll.poll(_LOOK * 1000 if strangers else None):
-                self._take(descriptor, os.read(descriptor, _CHUNK))
+                data = os.read(descriptor, _CHUNK)
+                little = little and len(data) < _LITTLE
+                self._take(descriptor, data)
+            if little and self._windows:
+                time.sleep(_BATCH)
 
     def _meet(self, descriptor: int, *, late: bool) -> bool:
         """Look whether the other end was opened, or never will be: ``start`` removes its FIFO."""
@@ -180,8 +183,8 @@ class _Reader:
             self._poll.unregister(descriptor)
             os.close(descriptor)
             self._windows.pop(descriptor).ended = True
-            _notify(self.ended)
-        _notify(self.came)
+        if self.came.locked():
+            self.came.release()
 
     def _remove_fifos(self) -> None:
         """Nobody needs their names any more."""
@@ -192,9 +195,3 @@ class _Reader:
         except OSError:
             pass
         self._fifos = ""
-
-
-def _notify(lock: _thread.LockType) -> None:
-    """Let whoever acquires the lock go on, now or the next time."""
-    if lock.locked():
-        lock.release()
