@@ -40,7 +40,7 @@ class Collapser:
         self._now = 0.0
 
     def feed(self, data: bytes, now: float) -> None:
-        """Carry out what was printed at ``now``, in seconds since the epoch."""
+        """Carry out what was printed at ``now``, in seconds by any clock that does not go back."""
         self._now = now
         for found in self._tokens.of(data):
             self._carry_out(found)

@@ -148,6 +148,14 @@ class _Reader:
 
     def read(self) -> None:
         """Read until all have ended."""
+        try:
+            self._read()
+        finally:
+            if self._windows:
+                # Who writes to a FIFO that nobody reads would wait, and tmux keep the output.
+                os._exit(1)
+
+    def _read(self) -> None:
         patience = time.monotonic() + _PATIENCE
         strangers = set(self._windows)
         while self._windows:
