@@ -149,6 +149,14 @@ def test_a_line_is_final_when_the_cursor_has_been_gone_for_a_moment() -> None:
     assert screen.due() is None
 
 
+def test_a_line_that_the_cursor_came_back_to_is_not_final() -> None:
+    screen = Collapser()
+    screen.feed(b"outer 1\r\ninner 1\x1b[A\r", 10.0)
+    assert screen.lines(15.0) == []
+    screen.feed(b"outer 2\r\n\x1b[K", 16.0)
+    assert screen.lines(18.0) == [(16.0, "outer 2")]
+
+
 def test_a_bar_that_never_ends_is_seen_once_a_minute() -> None:
     screen = Collapser()
     lines = []
