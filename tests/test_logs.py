@@ -319,8 +319,11 @@ def test_a_window_that_is_refused_is_not_waited_for(box: Box) -> None:
     box.cli("stop", "1")
     box.tmux("new-window", "-d", "-t", "=demo:1", "sleep", "1000")
     before = {p.pid for p in recorders(box)}
-    assert box.cli("start").returncode == 1
+    folder = box.root / "temporary"
+    folder.mkdir()
+    assert box.cli("start", env={"TMPDIR": str(folder)}).returncode == 1
     poll(lambda: {p.pid for p in recorders(box)} <= before, 10)
+    assert list(folder.iterdir()) == []
 
 
 def test_in_a_real_terminal(box: Box) -> None:

@@ -40,6 +40,8 @@ def main(results: str, where: str, fifos: str, *streams: str) -> int:
     reader = _Reader(windows, fifos)
     _thread.start_new_thread(reader.read, ())
     _keep(windows, reader)
+    # It may have had no time for it.
+    _remove(fifos)
     return 0
 
 
@@ -162,7 +164,8 @@ class _Reader:
             late = time.monotonic() > patience
             strangers -= {d for d in strangers if self._meet(d, late=late)}
             if not strangers and self._fifos:
-                self._remove_fifos()
+                _remove(self._fifos)
+                self._fifos = ""
             little = not strangers
             for descriptor, _ in self._poll.poll(_LOOK * 1000 if strangers else None):
                 data = os.read(descriptor, _CHUNK)
@@ -194,12 +197,19 @@ class _Reader:
         if self.came.locked():
             self.came.release()
 
-    def _remove_fifos(self) -> None:
-        """Nobody needs their names any more."""
-        try:
-            for name in os.listdir(self._fifos):  # noqa: PTH208
-                os.unlink(f"{self._fifos}/{name}")  # noqa: PTH108
-            os.rmdir(self._fifos)  # noqa: PTH106
-        except OSError:
-            pass
-        self._fifos = ""
+
+def _remove(fifos: str) -> None:
+    """Remove names that nobody needs any more; ``start`` may remove some at the same time."""
+    try:
+        for name in os.listdir(fifos):  # noqa: PTH208
+            _unlink(f"{fifos}/{name}")
+        os.rmdir(fifos)  # noqa: PTH106
+    except OSError:
+        return
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except FileNotFoundError:
+        return
