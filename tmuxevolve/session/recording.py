@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -31,11 +31,11 @@ class Recording(msgspec.Struct, frozen=True):
         """Return the windows to open, with their FIFOs."""
         return [structs.replace(o, output=self.fifos.get(o.name)) for o in openings]
 
-    def forget(self, openings: Iterable[Opening], refused: Container[str]) -> None:
+    def forget(self, windows: Iterable[str]) -> None:
         """Remove the FIFOs of refused windows: the recorder does not wait for them any longer."""
-        for opening in openings:
-            if opening.output and opening.facts.worker in refused:
-                opening.output.unlink(missing_ok=True)
+        for name in windows:
+            if name in self.fifos:
+                self.fifos[name].unlink(missing_ok=True)
 
 
 def begin(

@@ -173,6 +173,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         for _, claim in held:
             if claim:
                 claim.close()
+    recorded.forget(p.slot.name for p, report in zip(places, reports, strict=True) if not report)
     opened = zip(places, reports, strict=True)
     elsewhere = _opened_elsewhere(session.name, places, reports, mux)
     return Started(
@@ -241,7 +242,6 @@ def _open(
             for place, parcel in zip(places, parcels, strict=True)
         )
         refused = mux.open(preparation.session.name, openings)
-        recorded.forget(openings, refused)
         expected = {p.order.worker: p for p in parcels if p.order.worker not in refused}
         reports = desk.serve(expected, lambda: _alive(mux))
     workers = [parcel.order.worker for parcel in parcels]
