@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux uml clean
+.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux chromium uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
 
-test: .venv/.dev tmux
+test: .venv/.dev tmux chromium
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
@@ -51,30 +51,31 @@ wheel: .venv/.dev tmux
 
 ci: test lint docs wheel
 
+# $(call need,COMMANDS,PACKAGES): install Debian packages when one of the commands is missing.
+define need
+@command -v $(1) >/dev/null && [ "$$(command -v $(1) | wc -l)" = $(words $(1)) ] || { \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends $(2); \
+  else \
+    echo "sudo apt install $(2), then run make again" >&2; exit 5; \
+  fi; }
+endef
+
 tmux:
-	@command -v tmux >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && apt-get install -y -qq tmux; \
-	  else \
-	    echo "tmux is missing: sudo apt install tmux, then run make again" >&2; exit 5; \
-	  fi; }
+	$(call need,tmux,tmux)
+
+# Without it the report's tests in a browser are skipped, and the others run.
+chromium:
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
+	  echo "no Chromium: sudo apt install chromium chromium-driver, for the tests of the report" >&2
 
 hyperfine:
-	@command -v hyperfine >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && apt-get install -y -qq hyperfine; \
-	  else \
-	    echo "hyperfine is missing: sudo apt install hyperfine, then run make again" >&2; exit 5; \
-	  fi; }
+	$(call need,hyperfine,hyperfine)
 
 uml:
-	@command -v linux.uml >/dev/null && command -v mmdebstrap >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && \
-	    apt-get install -y -qq --no-install-recommends user-mode-linux mmdebstrap e2fsprogs; \
-	  else \
-	    echo "sudo apt install user-mode-linux mmdebstrap e2fsprogs, then run make again" >&2; exit 5; \
-	  fi; }
+	$(call need,linux.uml mmdebstrap,user-mode-linux mmdebstrap e2fsprogs)
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \

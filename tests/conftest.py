@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nvml_stub import NvmlStub
 from support import Box, new_box
 
 
@@ -23,3 +26,23 @@ def own_tmux(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
     monkeypatch.setenv("HOME", str(box.home))
     monkeypatch.delenv("TMUX", raising=False)
     return box
+
+
+@pytest.fixture
+def stub(box: Box) -> NvmlStub:
+    """Give the box eight free GPUs of its own."""
+    made = NvmlStub(box.root)
+    box.env |= made.env
+    tag = box.root.name[-12:]
+    made.uuids = [f"GPU-{os.getpid():08d}-{tag}-{i}" for i in range(8)]
+    made.write([f"gpu uuid={uuid}" for uuid in made.uuids])
+    return made
+
+
+@pytest.fixture
+def busy_pid() -> Iterator[int]:
+    """Return the pid of somebody's process."""
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process.pid
+    process.kill()
+    process.wait()

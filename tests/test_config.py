@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tmuxevolve import commandline, config, units, yamlfile
+from tmuxevolve import commandline, config, schema, units, yamlfile
 from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import UsageError
 
@@ -259,7 +259,7 @@ def test_names_of_gpus(name: int | str) -> None:
 
 
 def test_the_schema_says_what_names_a_gpu() -> None:
-    use = config.json_schema()["$defs"]["GpuPolicy"]["properties"]["use"]
+    use = schema.sessions_file()["$defs"]["GpuPolicy"]["properties"]["use"]
     (names,) = (kind for kind in use["anyOf"] if kind.get("type") == "array")
     assert names["minItems"] == 1
     assert {"type": "integer", "minimum": 0} in names["items"]["anyOf"]

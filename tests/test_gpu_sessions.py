@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
 from nvml_stub import NvmlStub
 from support import Box, poll
 
@@ -22,26 +19,6 @@ SAY = (
     "open(p + '.t', 'w').write(json.dumps([e.get('CUDA_VISIBLE_DEVICES'),"
     " e.get('CUDA_DEVICE_ORDER')])); os.rename(p + '.t', p + '.json'); time.sleep(1000)"
 )
-
-
-@pytest.fixture
-def stub(box: Box) -> NvmlStub:
-    """Give the box eight free GPUs of its own."""
-    made = NvmlStub(box.root)
-    box.env |= made.env
-    tag = box.root.name[-12:]
-    made.uuids = [f"GPU-{os.getpid():08d}-{tag}-{i}" for i in range(8)]
-    made.write([f"gpu uuid={uuid}" for uuid in made.uuids])
-    return made
-
-
-@pytest.fixture
-def busy_pid() -> Iterator[int]:
-    """Return the pid of somebody's process."""
-    process = subprocess.Popen(["sleep", "1000"])
-    yield process.pid
-    process.kill()
-    process.wait()
 
 
 def gpu_session(box: Box, **keys: Any) -> None:

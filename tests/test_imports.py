@@ -31,8 +31,10 @@ STATUS = {
         "slots",
         "standby",
     ),
-    *("session", "session.attach", "session.evolve", "session.limits", "session.orders"),
-    *("session.plan", "session.start", "session.status", "session.stop", "spawn"),
+    *("schedule", "session", "session.attach", "session.evolve", "session.idle"),
+    *("session.limits", "session.orders", "session.plan", "session.preparation"),
+    *("session.services", "session.start", "session.status", "session.stop", "session.windows"),
+    *("procfs", "spawn"),
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
     *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),
     *("study.space", "study.state", "study.study", "study.summary", "study.survey"),
@@ -92,3 +94,10 @@ def test_status_imports_what_it_looks_at(box: Box) -> None:
     ours, packages = imported(box, "status")
     assert ours == STATUS
     assert not packages & {*NEVER, "yaml", "pynvml"}
+
+
+@pytest.mark.parametrize("command", ["best", "plot", "report"])
+def test_results_are_read_without_what_draws_them(box: Box, command: str) -> None:
+    ours, packages = imported(box, command, "--results", "nowhere")
+    assert not packages & {"matplotlib", "plotly", "optuna", "numpy", "libtmux", "psutil"}
+    assert "multiplexer.tmux" not in ours

@@ -14,7 +14,7 @@ from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending, State
 from tmuxevolve.order import Report, read_order
 from tmuxevolve.terminal import say
-from tmuxevolve.worker import record, tell
+from tmuxevolve.worker import outbox_of, record, tell
 
 
 class Aftermath:
@@ -56,5 +56,10 @@ class Aftermath:
         status = ExitStatus.INTERRUPTED if self._interrupts.over else ExitStatus.FAILURE
         tell(self._counter, Report(state=State.FAILED, reason=reason))
         record(Ending(status=status, reason=reason, ended=time.time()))
-        say(f"{self._order.window} failed: {reason}")
+        summary = f"{self._order.window} failed: {reason}"
+        say(summary)
+        outbox = outbox_of(self._order)
+        if outbox and not self._interrupts.over:
+            outbox.post("failed", summary)
+            outbox.close(self._interrupts)
         return status

@@ -10,15 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from tmuxevolve import procfs
+
 if TYPE_CHECKING:
     import psutil
 
 MARK = "TMUXEVOLVE_WORKER"
+
+MESSENGER = str(Path(__file__).with_name("messenger.py"))
+"""The program that sends notifications: it ends by itself, and belongs to no worker."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -86,6 +92,7 @@ class Census:
         """Take the families as they are; nothing is looked at yet."""
         self._families = {family.target.worker: family for family in families}
         self._strangers: set[int] = set()
+        self._messengers: set[int] = set()
 
     def look(self) -> None:
         """Add the processes that belong to each family now."""
@@ -94,10 +101,10 @@ class Census:
         parents = parents_of_all()
         # A pid that two looks find is one process: reading every environment once is enough.
         self._strangers &= parents.keys()
+        self._messengers &= parents.keys()
         owners = self._owners()
         for pid in parents:
-            family = next((owners[p] for p in _lineage(pid, parents) if p in owners), None)
-            family = family or self._marked(pid)
+            family = self._heir(pid, parents, owners) or self._marked(pid)
             if family is None or owners.get(pid) is family:
                 continue
             with suppress(psutil.NoSuchProcess):
@@ -105,6 +112,23 @@ class Census:
                 owners[pid] = family
         for family in self._families.values():
             _tell_apart(family, parents)
+
+    def _heir(
+        self, pid: int, parents: Mapping[int, int], owners: Mapping[int, Family]
+    ) -> Family | None:
+        """Return the family of the nearest ancestor that has one; none of what a messenger runs."""
+        line: list[int] = []
+        for ancestor in _lineage(pid, parents):
+            if ancestor in owners:
+                sent = any(map(self._is_messenger, line))
+                return None if sent else owners[ancestor]
+            line.append(ancestor)
+        return None
+
+    def _is_messenger(self, pid: int) -> bool:
+        if pid not in self._messengers and is_messenger(pid):
+            self._messengers.add(pid)
+        return pid in self._messengers
 
     def _owners(self) -> dict[int, Family]:
         families = self._families.values()
@@ -153,26 +177,16 @@ def parents_of_all() -> dict[int, int]:
 
     found = {}
     for pid in psutil.pids():
-        # The name, in parentheses, may hold anything; see proc(5): state is field 3, ppid 4.
-        fields = _proc(pid, "stat").rpartition(b")")[2].split()
-        if fields:
-            found[pid] = int(fields[1])
+        state = procfs.stat(pid)
+        if state:
+            found[pid] = state[1]
     return found
 
 
 def born(pid: int) -> int:
     """Return a process's start time in clock ticks since boot; 0 when it is gone."""
-    fields = _proc(pid, "stat").rpartition(b")")[2].split()
-    return int(fields[19]) if fields else 0
-
-
-def _proc(pid: int, name: str) -> bytes:
-    """Return what the kernel says of a process; nothing when it is gone."""
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:  # noqa: PTH123  (thousands of these)
-            return file.read()
-    except OSError:
-        return b""
+    found = procfs.stat(pid)
+    return found[2] if found else 0
 
 
 def mark(pid: int) -> str:
@@ -187,7 +201,12 @@ def mark(pid: int) -> str:
 
 def names(pid: int, worker: str) -> bool:
     """Say whether the worker's name is a word of this process's command line."""
-    return os.fsencode(worker) in _proc(pid, "cmdline").split(b"\0")
+    return os.fsencode(worker) in procfs.read(pid, "cmdline").split(b"\0")
+
+
+def is_messenger(pid: int) -> bool:
+    """Say whether this process sends a notification."""
+    return names(pid, MESSENGER)
 
 
 def is_alive(process: psutil.Process) -> bool:

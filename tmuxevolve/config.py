@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -102,8 +102,12 @@ class StopPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     grace: Duration = msgspec.field(default_factory=lambda: Duration(30))
 
 
+NOTICE = ("title", "message", "event", "session", "window", "generation", "fitness", "results")
+"""What ``notify.command`` can have in braces."""
+
+
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who is told of what: a program, and services by Apprise's URLs."""
+    """Who is told of what: a program, and services by Apprise's URLs, which hold secrets."""
 
     command: str | tuple[str, ...] | None = None
     urls: tuple[str, ...] = ()
@@ -179,26 +183,3 @@ def with_use(session: Session, text: str) -> Session:
     """Return the session with ``gpus.use`` replaced by what the command line says."""
     gpus = msgspec.structs.replace(session.gpus, use=parse_use(text))
     return msgspec.structs.replace(session, gpus=gpus)
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a sessions file, from the same types."""
-    size = {"type": ["integer", "string"], "examples": ["500MiB", "20G"]}
-    duration = {"type": ["number", "string"], "examples": ["30s", "2m"]}
-
-    def hook(kind: type) -> dict[str, Any]:
-        return {"description": (kind.__doc__ or "").strip(), **(size if kind is Size else duration)}
-
-    (entry,), parts = msgspec.json.schema_components([SessionEntry], schema_hook=hook)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": FILE_NAME,
-        "type": "object",
-        "properties": {
-            "default": {"type": "string"},
-            "sessions": {"type": "object", "additionalProperties": entry, "minProperties": 1},
-        },
-        "required": ["sessions"],
-        "additionalProperties": False,
-        "$defs": parts,
-    }

@@ -23,6 +23,8 @@ _BAD_IN_NAME = frozenset(":.#\\$")
 _BAD_FIRST = frozenset("-=$@%+!{~^ ")
 _PLACE = r" - at `\$(.*)`$"
 _UNKNOWN = r"(?s)unknown field `(.*)`"
+# Their values may be secrets: no message shows them.
+_SECRET = (("env",), ("notify", "urls"))
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -163,10 +165,11 @@ def _explain(document: Document, keys: KeyPath, entry: Any, message: str) -> Usa
     if "missing required field" in message:
         return document.error((*keys, *inner), what.replace("Object missing", "missing"))
     value = _at(entry, inner)
-    # Of `off` and `yes` only the text is what was written; of env nothing is shown.
+    # Of `off` and `yes` only the text is what was written.
     path = (*keys, *inner)
     shown = document.texts.get(path) if isinstance(value, bool) else None
-    shown = "" if inner[:1] == ("env",) else f"{shown or _show(value)}: "
+    secret = any(inner[: len(keys)] == keys for keys in _SECRET)
+    shown = "" if secret else f"{shown or _show(value)}: "
     return document.error(path, shown + _expected(inner, value, what))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tmuxevolve.order import Order
 from tmuxevolve.processes import MARK
 from tmuxevolve.terminal import VARIABLES
@@ -14,6 +16,10 @@ _DEFAULTS = {"TQDM_DYNAMIC_NCOLS": "1"}
 
 def environment(order: Order) -> dict[str, str]:
     """Return a trainer's variables but for its GPU's, and for the terminal's that it runs in."""
+    return {**_DEFAULTS, **passed(order.env), MARK: order.worker, "PWD": order.workdir}
+
+
+def passed(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what a program in another terminal gets of these variables."""
     absent = (*VARIABLES, *_NOT_PASSED)
-    kept = {name: value for name, value in order.env.items() if name not in absent}
-    return {**_DEFAULTS, **kept, MARK: order.worker, "PWD": order.workdir}
+    return {name: value for name, value in env.items() if name not in absent}

@@ -46,3 +46,9 @@ class MissingError(TmuxEvolveError):
     """tmux, the NVIDIA driver or another part of the machine is missing or too old."""
 
     exit_status = ExitStatus.MISSING
+
+
+class NothingFoundError(TmuxEvolveError):
+    """There are no results to look at."""
+
+    exit_status = ExitStatus.NOT_RUNNING

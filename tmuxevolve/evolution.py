@@ -21,7 +21,7 @@ from tmuxevolve.foreground import Window
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
 from tmuxevolve.study import files, heartbeat
-from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study
+from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study, training_seed
 from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 
 T = TypeVar("T")
@@ -73,6 +73,8 @@ class Evolution:
             while True:
                 self._next(study)
         except _OverError as over:
+            if study and not over.status:
+                self._announce_end(study)
             return Ending(status=over.status, reason=str(over), ended=time.time())
         except (TmuxEvolveError, OSError) as error:
             status = getattr(error, "status", ExitStatus.FAILURE)
@@ -81,6 +83,24 @@ class Evolution:
             with suppress(OSError):
                 if study:
                     study.leave()
+
+    def _announce_end(self, study: Study) -> None:
+        """Tell people that the budget is spent, if it is, and nobody else has."""
+        outbox = self._window.outbox
+        if not outbox or not outbox.wants("finished"):
+            return
+        from tmuxevolve.study import announced
+
+        try:
+            found = announced.spent(study.files)
+        except (OSError, TmuxEvolveError) as error:
+            self._window.say(f"cannot see whether all is finished, and tells nobody: {error}")
+            return
+        if found:
+            done = f"{found.finished} of {found.budget} generations are finished"
+            fitness = found.best.fitness if found.best else math.nan
+            best = f"best fitness {fitness:.5g}, its hyps are in {study.files.best}"
+            outbox.post("finished", f"{done}; {best}", fitness)
 
     def _next(self, study: Study) -> None:
         self._end_if_asked()
@@ -118,6 +138,10 @@ class Evolution:
         with suppress(OSError):
             self._trainer.tidy(training)
         self._window.say(_summary(reservation, progress))
+        outbox = self._window.outbox
+        if outbox and progress.improved:
+            news = _best(reservation, progress, outbox.window)
+            outbox.post("best", news, progress.fitness, reservation.number)
         return True
 
     def _training(self, study: Study, reservation: Reservation) -> Training:
@@ -127,7 +151,7 @@ class Evolution:
             hyp=reservation.hyp,
             hyp_file=folder / "hyp.yaml",
             folder=folder,
-            seed=study.seed(reservation.number),
+            seed=training_seed(self._plan.search.seed, reservation.number),
         )
 
     def _prepare(self, training: Training) -> None:
@@ -234,6 +258,11 @@ class Evolution:
             raise _OverError("ended by tmuxevolve stop", ExitStatus.INTERRUPTED)
         if interrupts.typed:
             raise _OverError("ended by Ctrl-C", ExitStatus.INTERRUPTED)
+
+
+def _best(reservation: Reservation, progress: Progress, window: str) -> str:
+    done = f"{progress.finished} of {progress.budget} finished"
+    return f"generation {reservation.number} in {window}: fitness {progress.fitness:.5g}; {done}"
 
 
 def _summary(reservation: Reservation, progress: Progress) -> str:

@@ -7,7 +7,7 @@ import json
 import msgspec
 
 from tmuxevolve import units
-from tmuxevolve.config import GpuPolicy, RestartPolicy
+from tmuxevolve.config import GpuPolicy, Notify, RestartPolicy
 from tmuxevolve.evolution import Plan
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import State
@@ -37,6 +37,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     found_until: float = 0.0
     restart: RestartPolicy
     memory: Limit | None = None
+    session: str = ""
+    results: str = ""
+    notify: Notify | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from tmuxevolve.census import (
     Target,
     born,
     children_of_all,
+    is_messenger,
     mark,
     names,
     send,
@@ -83,7 +84,8 @@ def trainer_pids(workers: Mapping[str, int]) -> dict[str, int]:
     children = children_of_all()
     for name, first in workers.items():
         staff = staff_of(name, first, children)
-        trainers = [c for pid in staff for c in children.get(pid, ()) if c not in staff]
+        others = [c for pid in staff for c in children.get(pid, ()) if c not in staff]
+        trainers = [pid for pid in others if not is_messenger(pid)]
         if trainers:
             # The one that trains is older than what stands by; pids begin anew after the last one.
             found[name] = min(trainers, key=born)

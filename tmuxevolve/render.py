@@ -12,13 +12,22 @@ import msgspec
 
 from tmuxevolve.multiplexer import State
 from tmuxevolve.session.plan import Refusal
-from tmuxevolve.session.start import DryRun, Started, StartedWindow
-from tmuxevolve.session.status import GpuList, GpuStatus, SessionStatus, WindowStatus
+from tmuxevolve.session.preparation import DryRun
+from tmuxevolve.session.services import WATCH
+from tmuxevolve.session.start import Started, StartedService, StartedWindow
+from tmuxevolve.session.status import (
+    GpuList,
+    GpuStatus,
+    ServiceStatus,
+    SessionStatus,
+    WindowStatus,
+)
 from tmuxevolve.session.stop import Stopped
 from tmuxevolve.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from tmuxevolve.session.logs import Batch
+    from tmuxevolve.session.notify import TryOut
 
 _COLOURS = {
     State.RUNNING.value: "32",
@@ -55,21 +64,27 @@ def started(result: Started, program: str, server: str | None = None) -> str:
     ``server`` is the tmux server's name where one was given.
     """
     lines = []
-    if result.windows:
+    rows = [*map(_started_row, result.windows), *map(_service_row, result.services)]
+    if rows:
         lines += [f"session {result.session}, results in {result.results}", ""]
-        lines += table(("WINDOW", "GPU", "PID", "STATE"), map(_started_row, result.windows))
+        lines += table(("WINDOW", "GPU", "PID", "STATE"), rows)
     if result.running:
         names = ", ".join(window.window for window in result.running)
         lines += [f"already running, left alone: {names}"]
     if result.complete:
         lines += [f"session {result.session}: {_complete(result)}"]
-    elif not result.windows and not result.running:
+    elif not rows and not result.running:
         lines += [f"session {result.session}: nothing free to start a worker on"]
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
-    if result.windows:
-        lines += ["", *_next_steps(result.windows[0], program, server)]
+    if rows:
+        lines += ["", *_next_steps(_first(result), program, server)]
     return "\n".join(lines)
+
+
+def _first(result: Started) -> str:
+    """Return what to type to look at something that was started."""
+    return result.windows[0].slot if result.windows else result.services[0].window
 
 
 def _complete(result: Started) -> str:
@@ -103,6 +118,12 @@ def refusals(refused: Sequence[Refusal]) -> list[str]:
 def stopped(results: Sequence[Stopped]) -> str:
     """Return what was ended, and how."""
     return "\n".join(f"{r.session}: {r.window} {_how(r)}" for r in results)
+
+
+def tried_out(result: TryOut) -> str:
+    """Return what became of a test notification."""
+    outcomes = [(tried.by, "; ".join(tried.problems) or "sent") for tried in result.tried]
+    return "\n".join(f"{result.session}: {by}: {how}" for by, how in outcomes)
 
 
 def status(sessions: Sequence[SessionStatus], width: int | None, *, colour: bool) -> str:
@@ -168,10 +189,15 @@ def _started_row(window: StartedWindow) -> Sequence[str]:
     return (window.window, window.slot, str(window.pid or "-"), state)
 
 
-def _next_steps(window: StartedWindow, program: str, server: str | None) -> list[str]:
+def _service_row(service: StartedService) -> Sequence[str]:
+    state = service.state.value + (f": {service.reason}" if service.reason else "")
+    return (service.window, "-", str(service.pid or "-"), state)
+
+
+def _next_steps(first: str, program: str, server: str | None) -> list[str]:
     where = f" -L {shlex.quote(server)}" if server else ""
     steps = {
-        f"attach {window.slot}{where}": "look at one (Ctrl-b d leaves it running)",
+        f"attach {first}{where}": "look at one (Ctrl-b d leaves it running)",
         f"status{where}": "how far they all are",
         f"stop{where}": "end them all",
     }
@@ -201,10 +227,17 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     if session.problem:
         lines.append(f"note: {session.problem}")
     rows = (_status_row(window, on_gpu=on_gpu, study=study) for window in session.windows)
-    lines += table(header, rows, width, colour=colour)
+    if session.windows:
+        lines += table(header, rows, width, colour=colour)
+    lines += [_service(service)[:width] for service in session.services if service.window == WATCH]
     lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
     failed = (w for w in session.windows if w.failure and not w.reason)
     return lines + [f"{w.window}: failed: {w.failure}" for w in failed]
+
+
+def _service(service: ServiceStatus) -> str:
+    state = "" if service.state is State.RUNNING else f"{service.state.value}: "
+    return f"{service.window}: {state}{service.line}"
 
 
 def _results(session: SessionStatus) -> str:

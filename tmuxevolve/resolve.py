@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from tmuxevolve import commandline
-from tmuxevolve.config import Session, SessionEntry
+from tmuxevolve import commandline, placeholders
+from tmuxevolve.config import NOTICE, Notify, Session, SessionEntry
 from tmuxevolve.yamlfile import Document, KeyPath
 
 PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
@@ -41,7 +41,7 @@ class _Resolver(msgspec.Struct, frozen=True):
             name=self.name,
             source=self.document.path,
             workdir=self._workdir(),
-            command=self._command(env),
+            command=self._command(self._keys("command"), self.entry.command, env),
             concealed=self._concealed(env),
             trainer=entry.trainer,
             results=self._results(),
@@ -54,9 +54,9 @@ class _Resolver(msgspec.Struct, frozen=True):
             min_free_memory=entry.min_free_memory,
             restart=entry.restart,
             stop=entry.stop,
-            schedule=entry.schedule,
+            schedule=self._schedule(),
             overview=entry.overview,
-            notify=entry.notify,
+            notify=entry.notify and self._notify(entry.notify, env),
         )
 
     def _env(self, name: str, value: str) -> str:
@@ -74,6 +74,21 @@ class _Resolver(msgspec.Struct, frozen=True):
                 self._keys("memory"), f"{memory} bytes: no trainer fits into less than 16 MiB"
             )
         return memory
+
+    def _schedule(self) -> str | None:
+        text, keys = self.entry.schedule, self._keys("schedule")
+        if text is None:
+            return None
+        from tmuxevolve import schedule
+
+        try:
+            schedule.parse(text)
+        except ValueError as error:
+            raise self.document.error(keys, str(error)) from None
+        if self.entry.evolve.mode == "native":
+            what = "a trainer's own evolution cannot pause: evolve.mode: cooperative can"
+            raise self.document.error(keys, what)
+        return text
 
     def _workdir(self) -> Path:
         path = self._path("workdir", self.entry.workdir)
@@ -105,8 +120,9 @@ class _Resolver(msgspec.Struct, frozen=True):
         expanded = self._expand(keys, text, self.environ)
         return Path(os.path.normpath(self.document.path.parent.absolute() / expanded))
 
-    def _command(self, env: Mapping[str, str]) -> tuple[str, ...]:
-        keys, command = self._keys("command"), self.entry.command
+    def _command(
+        self, keys: KeyPath, command: str | tuple[str, ...], env: Mapping[str, str]
+    ) -> tuple[str, ...]:
         if isinstance(command, str):
             try:
                 words = commandline.split(command)
@@ -119,6 +135,35 @@ class _Resolver(msgspec.Struct, frozen=True):
         if any("\0" in word for word in command):
             raise self.document.error(keys, "a NUL byte cannot be in a command")
         return command
+
+    def _notify(self, notify: Notify, env: Mapping[str, str]) -> Notify:
+        keys = self._keys("notify")
+        if notify.command is None and not notify.urls:
+            raise self.document.error(keys, "say who is told: a command, urls, or both")
+        words = None
+        if notify.command is not None:
+            words = self._command((*keys, "command"), notify.command, env)
+            for number, word in enumerate(words):
+                listed = () if isinstance(notify.command, str) else (str(number),)
+                self._check_placeholders((*keys, "command", *listed), word)
+        urls = tuple(self._url(n, url, env) for n, url in enumerate(notify.urls))
+        return msgspec.structs.replace(notify, command=words, urls=urls)
+
+    def _check_placeholders(self, keys: KeyPath, word: str) -> None:
+        for name in placeholders.used(word, placeholders.WORD):
+            if name not in NOTICE:
+                known = " ".join(f"{{{known}}}" for known in NOTICE)
+                what = f"{{{name}}} is none of {known}; {{{{{name}}}}} is the text itself"
+                raise self.document.error(keys, what)
+
+    def _url(self, number: int, url: str, env: Mapping[str, str]) -> str:
+        keys = self._keys("notify", "urls", str(number))
+        try:
+            return commandline.expand(url, self._known(env))
+        except ValueError:
+            # Without the text: it may be a part of a password.
+            what = "a $NAME in it is not set; $$ is a plain $"
+            raise self.document.error(keys, what) from None
 
     def _concealed(self, env: Mapping[str, str]) -> dict[str, str]:
         """Return the words that hold values of ``env``, with the variables' names instead."""

@@ -11,6 +11,7 @@ import subprocess
 import time
 from contextlib import suppress
 from signal import Signals
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from tmuxevolve.slots import cuda_environment
 from tmuxevolve.spawn import Child, PrepareError, Program
 from tmuxevolve.standby import Command, Standby
 from tmuxevolve.terminal import say
+
+if TYPE_CHECKING:
+    from tmuxevolve.notify import Outbox
 
 # The driver may need a moment to take a killed trainer's memory back.
 _PATIENCE, _LOOK = 60.0, 0.5
@@ -48,7 +52,8 @@ def main(
     ``trainer`` is the first one when that runs already.
     """
     order = read_order(order_)
-    worker = _Worker(order, counter, interrupts, trainer)
+    outbox = outbox_of(order)
+    worker = _Worker(order, counter, interrupts, trainer, outbox)
     try:
         ending = worker.run()
     except TmuxEvolveError as error:
@@ -59,8 +64,23 @@ def main(
     state = State.FAILED if ending.status else State.FINISHED
     tell(counter, Report(state=state, reason=ending.reason))
     record(ending)
-    say(_summary(order, ending, began=worker.began))
+    summary = _summary(order, ending, began=worker.began)
+    say(summary)
+    if outbox:
+        # A trainer's own evolution is over with its window; a study with its budget.
+        if not worker.ended_by_hand and (ending.status or not order.evolution):
+            outbox.post("failed" if ending.status else "finished", summary)
+        outbox.close(interrupts)
     return ending.status
+
+
+def outbox_of(order: Order) -> Outbox | None:
+    """Return what tells people of this worker; None when nobody wants to know."""
+    if order.notify is None:
+        return None
+    from tmuxevolve.notify import Outbox
+
+    return Outbox(order, order.notify)
 
 
 def tell(counter: Counter, report: Report) -> None:
@@ -80,7 +100,12 @@ class _Worker:
     """One worker and its window."""
 
     def __init__(
-        self, order: Order, counter: Counter, interrupts: Interrupts, first: Child | None
+        self,
+        order: Order,
+        counter: Counter,
+        interrupts: Interrupts,
+        first: Child | None,
+        outbox: Outbox | None,
     ) -> None:
         self._order = order
         self._counter = counter
@@ -89,6 +114,7 @@ class _Worker:
         self._device: dict[str, str] = {}
         self._guard = memory.guard(order.memory, order.worker, self._keeper, order.env)
         self._first = first
+        self._outbox = outbox
         self._trainer = first
         self._standby = Standby(self._start)
 
@@ -104,6 +130,7 @@ class _Worker:
             printed=_printed,
             say=say,
             load=self._load,
+            outbox=self._outbox,
         )
         if not order.evolution:
             return Repetition(order.argv, order.restart, window, self._interrupts).run()
@@ -119,6 +146,13 @@ class _Worker:
     def began(self) -> bool:
         """Say whether a trainer was started."""
         return self._trainer is not None
+
+    @property
+    def ended_by_hand(self) -> bool:
+        """Say whether somebody ends it and knows that: not when its keeper was killed."""
+        interrupts = self._interrupts
+        closed = interrupts.hangup and os.getppid() == self._keeper
+        return bool(interrupts.stopped or interrupts.typed or closed)
 
     def close(self) -> None:
         """Remove what was made for the trainers."""
@@ -139,6 +173,8 @@ class _Worker:
         if trainer:
             return trainer
         order = self._order
+        if self._outbox:
+            self._outbox.report()
         trainer = self._standby.take(argv)
         if trainer is None:
             if not self._device:
@@ -151,6 +187,9 @@ class _Worker:
                 raise _NotStartedError(error.filename or argv[0], error) from None
         self._trainer = trainer
         self._counter.running(trainer.pid)
+        if self._outbox:
+            # Not before: the GPU would have waited for it.
+            self._outbox.send()
         return trainer
 
     def _start(self, argv: tuple[str, ...], inherit: int | None = None) -> Child:
@@ -177,6 +216,8 @@ class _Worker:
         seen = len(self._interrupts.seen)
         while (left := deadline - time.monotonic()) > 0:
             self._interrupts.wait(min(left, self._guard.interval))
+            if self._outbox:
+                self._outbox.collect()
             if self._trainer is None or self._trainer.poll() is not None:
                 return
             if len(self._interrupts.seen) > seen:

@@ -14,7 +14,8 @@ import click
 from tmuxevolve import __version__, streams
 from tmuxevolve.errors import ExitStatus, TmuxEvolveError
 
-# What each command is for, in the words of its own help, and the module that has it.
+# What each command is for, in the words of its own help, and the module that has it. What has no
+# title is not for people.
 COMMANDS = {
     "Run": {
         "start": ("sessions", "Open a window on every free GPU and start the evolution there."),
@@ -29,6 +30,24 @@ COMMANDS = {
         "logs": ("logs", "Show what was printed in the windows, also after their end."),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
+    "Results": {
+        "best": (
+            "results",
+            "Show the best generation, its hyps beside the base's, and how to train with them.",
+        ),
+        "plot": (
+            "results",
+            "Draw the run into one picture: fitness, every hyp, which hyps matter.",
+        ),
+        "report": ("results", "Write the run as one page for a browser, which needs no network."),
+    },
+    "Set up": {
+        "init": ("setup", "Write a sessions.yaml for what is in this folder."),
+        "check": ("setup", "Say what would keep a session from running, and how to mend it."),
+        "schema": ("setup", "Print the JSON Schema of sessions.yaml, for editors."),
+        "notify": ("notify", "Send a test notification, to all that a session's notify names."),
+    },
+    "": {"follow": ("watching", "Open workers as GPUs become free, until the budget is spent.")},
 }
 
 
@@ -38,7 +57,7 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the table."""
         del ctx
-        return [name for section in COMMANDS.values() for name in section]
+        return [name for title, section in COMMANDS.items() if title for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load the module of a command."""
@@ -53,8 +72,9 @@ class _Group(click.Group):
         """Write the table, for which no command is loaded."""
         del ctx
         for section, commands in COMMANDS.items():
-            with formatter.section(section):
-                formatter.write_dl([(name, what) for name, (_, what) in commands.items()])
+            if section:
+                with formatter.section(section):
+                    formatter.write_dl([(name, what) for name, (_, what) in commands.items()])
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command and exit."""

@@ -44,6 +44,7 @@ def _windows(ctx: click.Context) -> tuple[Window, ...]:
     from tmuxevolve.multiplexer.tmux import Tmux
 
     try:
-        return Tmux(ctx.params.get("socket_name")).windows()
+        tmux = Tmux(ctx.params.get("socket_name"))
+        return (*tmux.windows(), *tmux.services())
     except TmuxEvolveError:
         return ()

@@ -53,6 +53,16 @@ def socket_option(command: F) -> F:
     )(command)
 
 
+def results_option(command: F) -> F:
+    """Add ``--results``."""
+    return click.option(
+        "--results",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="A results directory, instead of a session's.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tmuxevolve import streams
 from tmuxevolve.cli import completion, options, world
 from tmuxevolve.errors import ExitStatus
+
+if TYPE_CHECKING:
+    from tmuxevolve.session.plan import Refusal
 
 
 @click.command()
@@ -24,6 +28,12 @@ from tmuxevolve.errors import ExitStatus
     help="The budget: generations of the whole study, also of one that is there already.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
+@click.option("--wait", is_flag=True, help="When nothing is free, wait until something is.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Open a window that goes on looking, and opens workers as GPUs become free.",
+)
 @click.option("--attach", "then_attach", is_flag=True, help="Attach to the session afterwards.")
 @options.json_option
 def start(
@@ -33,6 +43,8 @@ def start(
     gpus: str | None,
     generations: int | None,
     dry_run: bool,
+    wait: bool,
+    follow: bool,
     then_attach: bool,
     as_json: bool,
 ) -> int:
@@ -45,20 +57,27 @@ def start(
       tmuxevolve start
       tmuxevolve start yolov5 --gpus 0,2 --attach
       tmuxevolve start --dry-run
+      tmuxevolve start --follow    and use GPUs that become free later
     """
     from tmuxevolve import render
+    from tmuxevolve.session import preparation, services, waiting
     from tmuxevolve.session import start as core
     from tmuxevolve.session.attach import attach
 
     mux = world.multiplexer(socket_name)
-    prepared = core.prepare(
-        world.session(file, session, gpus), mux, os.environ, generations, look=dry_run
-    )
+    found = world.session(file, session, gpus)
+
+    def prepare() -> preparation.Preparation:
+        wanted = services.wanted(found, follow=follow)
+        return preparation.prepare(found, mux, os.environ, generations, look=dry_run, wanted=wanted)
+
     if dry_run:
-        runs = core.dry_run(prepared)
+        prepared = prepare()
+        runs = preparation.dry_run(prepared)
         text = render.dry_run(runs, prepared.plan.refused, prepared.notes)
         click.echo(render.json(runs) if as_json else text)
         return prepared.exit_status
+    prepared = waiting.until_free(prepare, _waiting) if wait else prepare()
     result = core.start(prepared, mux, os.environ)
     text = render.started(result, world.program(), socket_name)
     click.echo(render.json(result) if as_json else text)
@@ -104,7 +123,7 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
     from tmuxevolve.session.attach import select
 
     mux = world.multiplexer(socket_name)
-    windows = mux.windows()
+    windows = [*mux.windows(), *mux.services()]
     chosen = select(windows, session, []) if session or windows else []
     found = core.status(mux, chosen, os.environ)
     if as_json:
@@ -156,7 +175,7 @@ def stop(
     from tmuxevolve.session import stop as core
 
     mux = world.multiplexer(socket_name)
-    windows = core.to_stop(mux.windows(), session, gpus, everything=everything)
+    windows = core.to_stop(mux, session, gpus, everything=everything)
     if drain and (now or grace is not None):
         raise click.UsageError("--drain goes with neither --now nor --grace")
     if drain:
@@ -189,6 +208,14 @@ def gpus(session: str | None, file: Path | None, socket_name: str | None, as_jso
         click.echo(render.json(found))
     else:
         click.echo(render.gpu_list(found, world.width(), colour=world.colour()))
+
+
+def _waiting(refused: tuple[Refusal, ...]) -> None:
+    from tmuxevolve import render
+
+    streams.say("waiting until something is free (Ctrl-C: no longer)")
+    for line in render.refusals(refused):
+        streams.say(line)
 
 
 def _draining(workers: int) -> None:

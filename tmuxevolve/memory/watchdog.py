@@ -8,15 +8,21 @@ to more than the limit.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tmuxevolve.census import is_messenger
 from tmuxevolve.memory import Limit, over
 from tmuxevolve.units import format_size
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _CALM, _TENSE = 1.0, 0.1
+
+
+def _nothing(pid: int) -> bool:
+    del pid
+    return False
 
 
 class Watchdog:
@@ -39,17 +45,19 @@ class Watchdog:
 
     def exceeded(self) -> str | None:
         """Add up; look more often from half of the limit on."""
-        pids = [pid for pid in descendants(self._keeper) if pid != os.getpid()]
-        used = resident(pids)
+        used = resident(self._trees())
         self.interval = _CALM if used < self._limit.bytes // 2 else _TENSE
         if used > self._limit.bytes:
-            used = proportional(pids)
+            used = proportional(self._trees(without=is_messenger))
         if used > self._limit.bytes:
             self._found = f"{over(self._limit)}, and used {format_size(used)}"
         return self._found
 
     def close(self) -> None:
         """Do nothing."""
+
+    def _trees(self, without: Callable[[int], bool] = _nothing) -> Iterator[int]:
+        return (pid for pid in descendants(self._keeper, without) if pid != os.getpid())
 
 
 def resident(pids: Iterable[int]) -> int:
@@ -85,11 +93,15 @@ def _statm(pid: int) -> tuple[int, int]:
     return 0, 0
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the pids of a process's descendants, by way of proc(5)'s lists of children."""
+def descendants(pid: int, without: Callable[[int], bool] = _nothing) -> list[int]:
+    """Return the pids of a process's descendants, by way of proc(5)'s lists of children.
+
+    Those that ``without`` names are left out, with all of their own.
+    """
     found = []
     for child in _children(pid):
-        found += [child, *descendants(child)]
+        if not without(child):
+            found += [child, *descendants(child, without)]
     return found
 
 

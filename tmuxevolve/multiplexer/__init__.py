@@ -14,6 +14,8 @@ import msgspec
 
 from tmuxevolve.memory import Limit
 
+WORKER = "worker"
+
 
 class State(str, Enum):
     """What a window's worker is doing."""
@@ -32,7 +34,8 @@ class State(str, Enum):
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What ``start`` knew about a window; it travels with the window itself.
 
-    ``source`` is the sessions file that it was started from.
+    ``source`` is the sessions file that it was started from. ``role`` is "worker", or what else
+    the window is for.
     """
 
     worker: str
@@ -49,6 +52,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_grace: float
     memory: Limit | None = None
     source: str = ""
+    role: str = WORKER
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,7 +108,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """A window to open: where, and the argv of its first process (never a shell's).
 
-    All that is printed in it is also written to the FIFO ``output``, from the first byte on.
+    All that is printed in it is also written to the FIFO ``output``, from the first byte on. One
+    in ``front`` is what a session shows first.
     """
 
     index: int
@@ -113,6 +118,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     workdir: Path
     facts: Facts
     replaces: Window | None = None
+    front: bool = False
     output: Path | None = None
 
 
@@ -126,11 +132,21 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True):
 class Multiplexer(Protocol):
     """A terminal multiplexer's windows, as the rest of the program sees them."""
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the options of our own commands that lead to this server."""
+
     def check(self) -> None:
         """Raise MissingError when the program is missing or too old."""
 
+    def version(self) -> str:
+        """Return the program's name and version. Raises MissingError when it is missing."""
+
     def windows(self) -> tuple[Window, ...]:
-        """Return every window that tmuxevolve opened, of all sessions, in window order."""
+        """Return every worker's window, of all sessions, in window order."""
+
+    def services(self) -> tuple[Window, ...]:
+        """Return the other windows that tmuxevolve opened: those that no worker runs in."""
 
     def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
         """Open the windows detached; return the workers whose window could not be opened.

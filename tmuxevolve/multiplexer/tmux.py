@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import Attach, Ending, Facts, Opening, Window, client
+from tmuxevolve.multiplexer import WORKER, Attach, Ending, Facts, Opening, Window, client
 from tmuxevolve.multiplexer.client import Command, Group
 from tmuxevolve.terminal import NOTICE
 
@@ -52,12 +52,28 @@ class Tmux:
         self.socket_name = socket_name
         self._size = size
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the options of our own commands that lead to this server."""
+        return ("--socket-name", self.socket_name) if self.socket_name else ()
+
     def check(self) -> None:
         """Raise MissingError when tmux is missing or older than 3.2a."""
         client.check()
 
+    def version(self) -> str:
+        """Return what tmux calls itself, such as "tmux 3.3a"."""
+        return client.run("-V").stdout.strip()
+
     def windows(self) -> tuple[Window, ...]:
-        """Return every window of ours on this server."""
+        """Return every worker's window on this server."""
+        return tuple(window for window in self._all() if window.facts.role == WORKER)
+
+    def services(self) -> tuple[Window, ...]:
+        """Return our other windows on this server."""
+        return tuple(window for window in self._all() if window.facts.role != WORKER)
+
+    def _all(self) -> tuple[Window, ...]:
         ours = f"#{{!=:#{{{_FACTS}}},}}"
         lines = self._output(("list-panes", "-a", "-f", ours, "-F", _FIELDS))
         # A pane is listed once for every session of a session group.
@@ -180,7 +196,7 @@ def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None
             facts,
             ("set-option", "-p", "-u", "-t", target, ENDING),
         ]
-    window = [
+    window: list[Command] = [
         *pipe,
         facts,
         ("set-option", "-p", "-t", target, "remain-on-exit", "on"),
@@ -189,6 +205,8 @@ def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None
     ]
     if new_session:
         return [*_new_session(session, opening, process, new_session), *window]
+    if opening.front:
+        window.append(("select-window", "-t", target))
     return [("new-window", "-d", "-t", target, "-n", opening.name, *process), *window]
 
 

@@ -63,6 +63,9 @@ def _order(common: Common, place: Place, number: int) -> Order:
         found_until=common.found_until,
         restart=session.restart,
         memory=common.limit,
+        session=session.name,
+        results=str(session.results),
+        notify=session.notify,
     )
 
 

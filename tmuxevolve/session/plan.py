@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
@@ -13,14 +13,19 @@ from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.multiplexer import Window
 from tmuxevolve.slots import Slot
+from tmuxevolve.units import format_duration
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """One look at the machine: its GPUs, the claims on them, and the windows of all sessions."""
+    """One look at the machine: its GPUs, the claims on them, and the windows of all sessions.
+
+    ``idle`` tells for how many seconds a GPU has been seen free, by UUID.
+    """
 
     snapshot: Snapshot | None
     claims: Mapping[str, tuple[Holder, ...]]
     windows: Sequence[Window]
+    idle: Mapping[str, float] = msgspec.field(default_factory=dict)
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -87,13 +92,49 @@ def make(session: Session, machine: Machine) -> Plan:
         window = windows.get(slot.label)
         if window and not window.state.is_over():
             continue
-        why_not = refusal(slot.gpu, session.gpus, machine) if slot.gpu else None
+        why_not = _refusal(slot.gpu, session.gpus, machine) if slot.gpu else None
         if why_not:
             refused.append(why_not)
         else:
             places.append(Place(slot, window))
     running = tuple(window for window in mine if not window.state.is_over())
-    return Plan(tuple(places), running, _once(refused), notes)
+    chosen_plan = Plan(tuple(places), running, _once(refused), notes)
+    return _leaving_free(chosen_plan, session.gpus, machine)
+
+
+def _refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
+    found = refusal(gpu, policy, machine)
+    seen, wanted = machine.idle.get(gpu.uuid, 0.0), policy.idle_for
+    if found or wanted is None or seen >= wanted:
+        return found
+    reason = f"free for {format_duration(seen)}, {format_duration(wanted)} wanted"
+    return Refusal(gpu.label, reason, f"gpus.idle_for: {seen:.0f}s")
+
+
+def unused(policy: GpuPolicy, machine: Machine) -> list[Gpu]:
+    """Return the machine's GPUs that nobody uses and nobody has claimed."""
+    idle = msgspec.structs.replace(policy, use="free")
+    snapshot = machine.snapshot or Snapshot(())
+    found = (gpu for gpu in snapshot.gpus if not machine.claims.get(gpu.uuid))
+    return [gpu for gpu in found if not refusal(gpu, idle, machine)]
+
+
+def _leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
+    """Return the plan with ``leave_free`` of the GPUs that nobody uses left to others."""
+    if not policy.leave_free:
+        return chosen
+    free = {gpu.uuid for gpu in unused(policy, machine)}
+    taken = dict.fromkeys(p.slot.uuid for p in chosen.places if p.slot.uuid in free)
+    left = {*list(taken)[max(0, len(free) - policy.leave_free) :]}
+    refused = [
+        Refusal(place.slot.label, "left free for others", "gpus.leave_free: 0")
+        for place in chosen.places
+        if place.slot.uuid in left
+    ]
+    places = tuple(place for place in chosen.places if place.slot.uuid not in left)
+    return msgspec.structs.replace(
+        chosen, places=places, refused=_once([*chosen.refused, *refused])
+    )
 
 
 def at_most(chosen: Plan, workers: int | None) -> Plan:
@@ -105,6 +146,12 @@ def at_most(chosen: Plan, workers: int | None) -> Plan:
     return msgspec.structs.replace(
         chosen, places=chosen.places[:workers], notes=(*chosen.notes, *notes)
     )
+
+
+def without(chosen: Plan, slots_: Container[str]) -> Plan:
+    """Return the plan with nothing new in these slots, by label."""
+    places = tuple(place for place in chosen.places if place.slot.label not in slots_)
+    return msgspec.structs.replace(chosen, places=places)
 
 
 def _wanted(policy: GpuPolicy, snapshot: Snapshot) -> tuple[Gpu, ...]:

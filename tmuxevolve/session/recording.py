@@ -16,9 +16,11 @@ from tmuxevolve.session.plan import Place
 from tmuxevolve.slots import window_name
 
 _ENTRY = Path(__file__).parent.with_name("recorder_entry.py")
-# The local time is the user's; nothing else concerns the recorder.
-_PASSED = ("TZ",)
-_NICE = 10
+# The local time is the user's; the shell finds `nice`. Nothing else concerns the recorder.
+_PASSED = ("PATH", "TZ")
+# Its parent is gone at once: the recorder is nobody's child, and stays when a watch window ends.
+# Trainers come first while they load; what waits in a FIFO is not lost.
+_DETACHED = 'nice -n 10 "$@" &'
 
 
 class Recording(msgspec.Struct, frozen=True):
@@ -93,14 +95,14 @@ def _record(
 
 
 def _spawn(places: Sequence[str], ends: Mapping[str, int], environ: Mapping[str, str]) -> None:
-    """Start the recorder, away from this terminal; nobody waits for it."""
+    """Start the recorder, away from this terminal and from this process's tree."""
     for end in ends.values():
         os.set_inheritable(end, True)
     streams = (f"{end}:{name}" for name, end in ends.items())
-    argv = (sys.executable, "-I", "-S", str(_ENTRY), *places, *streams)
-    recorder = os.posix_spawn(
-        sys.executable,
-        argv,
+    recorder = (sys.executable, "-I", "-S", str(_ENTRY), *places, *streams)
+    shell = os.posix_spawn(
+        "/bin/sh",
+        ("sh", "-c", _DETACHED, "sh", *recorder),
         {name: environ[name] for name in _PASSED if name in environ},
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
@@ -110,5 +112,4 @@ def _spawn(places: Sequence[str], ends: Mapping[str, int], environ: Mapping[str,
         setsid=True,
         setsigmask=(),
     )
-    # What waits in a FIFO is not lost, and the trainers are waited for.
-    os.setpriority(os.PRIO_PROCESS, recorder, _NICE)
+    os.waitpid(shell, 0)

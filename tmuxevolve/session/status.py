@@ -13,7 +13,7 @@ from tmuxevolve.config import GpuPolicy
 from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.memory import Limit
-from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
+from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.survey import survey
@@ -46,6 +46,15 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     gpu_utilization: int | None
 
 
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A window that no worker runs in: ``watch`` or ``overview``; ``line`` is its last one."""
+
+    window: str
+    index: int
+    state: State
+    line: str
+
+
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One session; ``generations`` is None when its trainer keeps no evolve.csv.
 
@@ -68,6 +77,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     memory: Limit | None
     windows: tuple[WindowStatus, ...]
+    services: tuple[ServiceStatus, ...] = ()
 
 
 class GpuStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,7 +104,7 @@ def status(
 ) -> tuple[SessionStatus, ...]:
     """Return the state of these windows, by session."""
     lines = mux.last_lines(windows)
-    firsts = {w.facts.worker: w.pid for w in windows if not w.dead}
+    firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
     pids = processes.trainer_pids(firsts)
     on_gpu = any(window.facts.uuid for window in windows)
     snapshot = gpus.snapshot(environ) if on_gpu else Snapshot(())
@@ -159,6 +169,12 @@ def _session(
         windows=tuple(
             _window(w, lines.get(w.pane, ""), pids.get(w.facts.worker), snapshot, results)
             for w in windows
+            if w.facts.role == WORKER
+        ),
+        services=tuple(
+            ServiceStatus(window=w.name, index=w.index, state=w.state, line=lines.get(w.pane, ""))
+            for w in windows
+            if w.facts.role != WORKER
         ),
     )
 

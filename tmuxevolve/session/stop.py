@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from signal import Signals
 
 import msgspec
@@ -11,8 +11,9 @@ import msgspec
 from tmuxevolve import processes
 from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.interrupts import DRAIN, STOP
-from tmuxevolve.multiplexer import Multiplexer, Window
+from tmuxevolve.multiplexer import WORKER, Multiplexer, Window
 from tmuxevolve.processes import Ended, Target
+from tmuxevolve.session import services
 from tmuxevolve.session.attach import refuse_several, select
 
 _POLL = 0.2
@@ -48,10 +49,35 @@ class StopOverride(msgspec.Struct, frozen=True):
 def stop(
     mux: Multiplexer, windows: Sequence[Window], override: StopOverride
 ) -> tuple[Stopped, ...]:
-    """End the windows' workers, all at once, then remove the windows whose processes are gone."""
-    ended = processes.end(_target(window, override) for window in windows)
+    """End the windows' workers, all at once, then remove the windows whose processes are gone.
+
+    A window that opens others is ended before, and what it has opened meanwhile is ended too.
+    """
+    watching, windows = _quieted(mux, windows)
+    ended = processes.end(_target(window, override) for window in windows) | watching
     mux.close([w for w in windows if not ended[w.facts.worker].left])
+    _close_what_shows_nothing(mux, {window.facts.session for window in windows})
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
+
+
+def _quieted(mux: Multiplexer, windows: Sequence[Window]) -> tuple[dict[str, Ended], list[Window]]:
+    """End those that open windows; return what that took, and the windows there are now."""
+    watches = [window for window in windows if window.facts.role == services.WATCH]
+    ended = services.end(watches)
+    sessions = {window.facts.session for window in watches}
+    known = {window.pane for window in windows}
+    newer = [w for w in mux.windows() if w.facts.session in sessions and w.pane not in known]
+    return ended, [*windows, *newer]
+
+
+def _close_what_shows_nothing(mux: Multiplexer, sessions: Collection[str]) -> None:
+    """End the overview of a session that has neither workers nor anybody who opens any."""
+    busy = {window.facts.session for window in mux.windows()}
+    others = [w for w in mux.services() if w.facts.session in sessions]
+    busy |= {window.facts.session for window in others if window.facts.role == services.WATCH}
+    idle = [window for window in others if window.facts.session not in busy]
+    services.end(idle)
+    mux.close(idle)
 
 
 def clear(mux: Multiplexer, session: str) -> None:
@@ -85,6 +111,8 @@ def drain(
             f"{native.name} of session {native.facts.session} runs the trainer's own evolution:"
             " --drain is for evolve.mode: cooperative"
         )
+    _, windows = _quieted(mux, windows)
+    windows = [window for window in windows if window.facts.role == WORKER]
     workers = {window.facts.worker for window in windows if not window.state.is_over()}
     processes.signal_workers({w.facts.worker: w.pid for w in windows if not w.dead}, DRAIN)
     if workers:
@@ -94,12 +122,13 @@ def drain(
 
 
 def to_stop(
-    windows: Sequence[Window], name: str | None, wanted: Sequence[str], *, everything: bool
+    mux: Multiplexer, name: str | None, wanted: Sequence[str], *, everything: bool
 ) -> list[Window]:
     """Return the windows that ``stop`` means; none when the session is not running.
 
     Raises UsageError when several sessions are running and none is named.
     """
+    windows = [*mux.windows(), *mux.services()]
     if not any(name in {None, window.facts.session} for window in windows):
         return []
     chosen = select(windows, name, wanted)
@@ -115,7 +144,7 @@ def _target(window: Window, override: StopOverride) -> Target:
         pid=None if window.dead else window.pid,
         signal=Signals.SIGKILL if override.now else Signals[facts.stop_signal],
         grace=facts.stop_grace if override.grace is None else override.grace,
-        notice=STOP,
+        notice=STOP if facts.role == WORKER else None,
     )
 
 

@@ -58,6 +58,11 @@ class Files(msgspec.Struct, frozen=True, dict=True):
         return self.results / "study" / "summary.json"
 
     @cached_property
+    def announced(self) -> Path:
+        """Return the largest budget of which people were told that it is spent."""
+        return self.results / "study" / "announced.json"
+
+    @cached_property
     def workers(self) -> Path:
         """Return the folder with a file for each worker, whose time is its heartbeat."""
         return self.results / "study" / "workers"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from tmuxevolve import procfs
 from tmuxevolve.study import files
 
 INTERVAL = 20.0
@@ -117,10 +118,5 @@ def _machine() -> str:
 
 def _born(pid: int) -> int | None:
     """Return a process's start time in clock ticks; None when it is gone or only a zombie."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    # The name, in parentheses, may hold anything; see proc(5): state is field 3, starttime 22.
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    found = procfs.stat(pid)
+    return None if found is None or found[0] in {b"Z", b"X"} else found[2]

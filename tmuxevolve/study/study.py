@@ -59,14 +59,20 @@ class Result(msgspec.Struct, frozen=True):
     ended: float
 
 
+def training_seed(seed: int, number: int) -> int:
+    """Return the seed of a generation's training: the same when it is repeated."""
+    return Random(f"{seed}/{number}/training").getrandbits(31)
+
+
 class Progress(msgspec.Struct, frozen=True):
-    """How far a study is after a tell; ``message`` says what was odd about its files."""
+    """How far a study is after a tell, whether that ``improved`` it, and what was odd there."""
 
     finished: int
     budget: int
     fitness: float
     best: Generation | None
     message: str | None = None
+    improved: bool = False
 
 
 class Study:
@@ -133,6 +139,7 @@ class Study:
         with self._turn():
             budget = self._budget()
             state.refresh()
+            before = state.table.best
             if not state.table.holds(state.key(reservation.hyp)):
                 message = state.table.append(result.metrics, reservation.hyp)
             if reservation.number in state.open:
@@ -140,7 +147,9 @@ class Study:
             state.refresh()
             self._write_best()
             message = message or state.table.problem
-            progress = Progress(state.table.count, budget, fitness, state.table.best, message)
+            best = state.table.best
+            improved = bool(before and best and best.fitness != before.fitness)
+            progress = Progress(state.table.count, budget, fitness, best, message, improved)
         files.sync(self.files.table)
         return progress
 
@@ -181,10 +190,6 @@ class Study:
                     self._write_best(final=True)
         finally:
             self._register.leave(self._worker)
-
-    def seed(self, number: int) -> int:
-        """Return a generation's seed for its training: the same when it is repeated."""
-        return Random(f"{self._search.seed}/{number}/training").getrandbits(31)
 
     def _turn(self) -> AbstractContextManager[None]:
         return prepared(self.files.queue, self.files.lock, self._state.refresh)

@@ -91,6 +91,13 @@ class Trainer(Protocol):
     def argv(self, recipe: Recipe, training: Training) -> tuple[str, ...]:
         """Return the command that trains one generation, in the session's workdir."""
 
+    def by_hand(self, session: Session, training: Training) -> tuple[str, ...]:
+        """Return the session's own command with this training's hyps, for a person to run.
+
+        Nothing of what an evolution adds is in it, and values of ``env`` are not shown. Raises
+        UsageError when the command contradicts the session.
+        """
+
     def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
         """Return a command that loads the trainer, and then waits.
 
@@ -125,6 +132,15 @@ def find(name: str | None, command: Sequence[str]) -> Trainer:
     if name:
         return _load(name)
     return next(trainer for trainer in map(_load, NAMES) if trainer.detects(command))
+
+
+def layout_of(columns: Sequence[str]) -> Layout | None:
+    """Return the layout of an evolve.csv with these columns; None when it is no trainer's own."""
+    from tmuxevolve.trainers import ultralytics_results
+
+    if tuple(columns[: len(YOLOV5.metrics)]) == YOLOV5.metrics:
+        return YOLOV5
+    return ultralytics_results.layout_of(columns)
 
 
 def _load(name: str) -> Trainer:

@@ -61,6 +61,12 @@ class Command:
 
         return placeholders.fill(recipe.argv, training)
 
+    def by_hand(self, session: Session, training: Training) -> tuple[str, ...]:
+        """Return the command with its placeholders filled in."""
+        from tmuxevolve.trainers import placeholders
+
+        return placeholders.fill(session.shown(session.command), training)
+
     def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
         """Return None: what is run is not ours."""
         del recipe, descriptor

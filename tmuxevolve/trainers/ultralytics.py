@@ -74,6 +74,15 @@ class Ultralytics:
         place = (f"project={folder.parent.parent}", f"name={name}", "exist_ok=True")
         return (*recipe.argv, *ultralytics_hyps.words(training.hyp), *place)
 
+    def by_hand(self, session: Session, training: Training) -> tuple[str, ...]:
+        """Return the command as it was written, but for its hyps and where its results go."""
+        from tmuxevolve.trainers import ultralytics_hyps
+
+        command = UltralyticsCommand(session)
+        device = tuple(word for word in command.arguments if word.startswith("device="))
+        words = (*command.without(tuple(training.hyp)), *device)
+        return (*command.shown(words), *ultralytics_hyps.words(training.hyp))
+
     def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
         """Return None: what is run is not ours."""
         del recipe, descriptor

@@ -40,7 +40,10 @@ class UltralyticsCommand:
         if self._begin is None:
             raise self.conflict("expected yolo, or python -m ultralytics.cfg.__init__")
         self.program = session.command[: self._begin + 1]
-        self.arguments = tuple(_merged(session.command[self._begin + 1 :]))
+        parts = tuple(_parts(session.command[self._begin + 1 :]))
+        self.arguments = tuple(map(_merged, parts))
+        shown = (_merged(session.shown(part)) for part in parts)
+        self._shown = dict(zip(self.arguments, shown, strict=True))
         self.values = dict(_named(self.arguments))
         self._check_mode()
         self._check_paths()
@@ -57,20 +60,20 @@ class UltralyticsCommand:
     @property
     def optimizer(self) -> str:
         """Return the optimizer's name; `auto` is the default."""
-        return self._setting("optimizer") or "auto"
+        return self.setting("optimizer") or "auto"
 
     @property
     def is_timed(self) -> bool:
         """Say whether the training ends after some hours, and not after some epochs."""
-        return self._setting("time").lower() not in _NO[:2]
+        return self.setting("time").lower() not in _NO[:2]
 
     @property
     def task(self) -> str:
         """Return the task: the model's name says it, or else the command; the default is detect."""
-        model = re.fullmatch(_MODEL, Path(self._setting("model")).stem.lower())
+        model = re.fullmatch(_MODEL, Path(self.setting("model")).stem.lower())
         by_model = _OF_MODEL.get(model[1], model[1]) if model else None
         bare = next((w for w in self.arguments if w in (*_TASKS, *_OTHER_TASKS)), None)
-        task = by_model or bare or self._setting("task") or "detect"
+        task = by_model or bare or self.setting("task") or "detect"
         if task not in _TASKS:
             raise self.conflict(f"the task {task!r} cannot be evolved: {', '.join(_TASKS)} can")
         return task
@@ -80,6 +83,10 @@ class UltralyticsCommand:
         out = {*names, *_PLACE, "device"}
         left = (word for word in self.arguments if (_name(word) or word) not in out)
         return (*self.program, *left)
+
+    def shown(self, words: Sequence[str]) -> tuple[str, ...]:
+        """Return words of this command for people to see: values of ``env`` may be secrets."""
+        return tuple(self._shown.get(word, word) for word in self.session.shown(words))
 
     def device(self, *, on_gpu: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return what stays of ``device=``, and notes.
@@ -120,13 +127,13 @@ class UltralyticsCommand:
 
         It is looked up beside the program, and nothing is run or imported.
         """
-        executable = self._executable()
+        executable = self.executable()
         folders = set(_prefixes(executable)) if executable else set()
         places = (f.glob("lib*/python3*/*-packages/ultralytics-*.dist-info") for f in folders)
         found = (re.fullmatch(_RELEASE, path.name) for place in places for path in place)
         return max((tuple(map(int, match.groups())) for match in found if match), default=None)
 
-    def _executable(self) -> Path | None:
+    def executable(self) -> Path | None:
         """Return the program's file, or its interpreter's. Behind another program it is unknown."""
         import shutil
 
@@ -139,7 +146,7 @@ class UltralyticsCommand:
         found = shutil.which(word, path=path) if word == self.program[0] else None
         return Path(found) if found else None
 
-    def _setting(self, name: str) -> str:
+    def setting(self, name: str) -> str:
         """Return what the command says, or else its cfg= file; nothing when neither does."""
         return self.values.get(name) or self._in_cfg(name)
 
@@ -165,9 +172,9 @@ class UltralyticsCommand:
 
     def _check_directory(self) -> None:
         values, results = self.values, self.session.results
-        if self._setting("resume").lower() not in _NO:
+        if self.setting("resume").lower() not in _NO:
             raise self.conflict("resume continues a training, not an evolution: leave it out")
-        if self._setting("save_dir"):
+        if self.setting("save_dir"):
             raise self.conflict("leave save_dir out: results sets it")
         if self._in_cfg("device").lower() not in _NO[:2]:
             raise self.conflict(f"cfg={values['cfg']} sets device: leave it out there")
@@ -187,7 +194,7 @@ def trains(command: Sequence[str]) -> bool:
     begin = _program(command)
     if begin is None:
         return False
-    words = {word.lstrip("-") for word in _merged(command[begin + 1 :])}
+    words = {_merged(parts).lstrip("-") for parts in _parts(command[begin + 1 :])}
     return bool(words & {"train", "mode=train"})
 
 
@@ -202,19 +209,29 @@ def _program(command: Sequence[str]) -> int | None:
     return max(names, default=None)
 
 
-def _merged(words: Sequence[str]) -> Iterator[str]:
-    """Yield arguments with `name = value` in one word, as Ultralytics takes them (see its
-    merge_equals_args), without dashes in front and a comma behind."""
+def _parts(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Yield the words of each argument: `name = value` is one, as Ultralytics takes it (see its
+    merge_equals_args)."""
     left = list(words)
     while left:
-        word = left.pop(0)
-        if left and left[0].startswith("=") and "=" not in word:
-            word += left.pop(0)
-        if left and word.endswith("=") and "=" not in left[0]:
-            word += left.pop(0)
-        while left and word.count("[") > word.count("]"):
-            word += left.pop(0)
-        yield word.removeprefix("--").removesuffix(",")
+        parts = [left.pop(0)]
+        if left and left[0].startswith("=") and "=" not in parts[0]:
+            parts.append(left.pop(0))
+        if left and parts[-1].endswith("=") and "=" not in left[0]:
+            parts.append(left.pop(0))
+        while left and _is_open(parts):
+            parts.append(left.pop(0))
+        yield tuple(parts)
+
+
+def _is_open(parts: Sequence[str]) -> bool:
+    text = "".join(parts)
+    return text.count("[") > text.count("]")
+
+
+def _merged(parts: Sequence[str]) -> str:
+    """Return an argument as one word, without dashes in front and a comma behind."""
+    return "".join(parts).removeprefix("--").removesuffix(",")
 
 
 def _named(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

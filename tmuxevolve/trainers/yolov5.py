@@ -88,6 +88,15 @@ class YoloV5:
         place = ("--project", str(folder.parent), "--name", folder.name, "--exist-ok")
         return (*words, "--hyp", str(training.hyp_file), *place)
 
+    def by_hand(self, session: Session, training: Training) -> tuple[str, ...]:
+        """Return the command as it was written, but for its ``--hyp`` and what evolves."""
+        from tmuxevolve.trainers.yolov5_command import YoloCommand
+
+        command = YoloCommand(session, also=("--hyp",))
+        device = getattr(command.known, "device", None)
+        words = (*command.words, *(("--device", device) if device else ()))
+        return (*session.shown(words), "--hyp", str(training.hyp_file))
+
     def loaded(self, recipe: Recipe, descriptor: int) -> tuple[str, ...] | None:
         """Return the runner's command that imports train.py and waits; None without the runner."""
         if not _is_run_by_us(recipe):

@@ -1,0 +1,1 @@
+"""A sessions.yaml for what is in a folder: the look around, and the text."""
