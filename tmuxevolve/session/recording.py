@@ -58,7 +58,8 @@ def begin(
     where = files.folder(os.uname().nodename)
     try:
         for name in names:
-            files.Kept(f"{results}/{where}", name, files.LOG).append(b"")
+            for kind in (files.LOG, files.RAW):
+                files.Kept(f"{results}/{where}", name, kind).append(b"")
         fifos = _record(results, where, names, environ)
     except OSError as error:
         what = error.strerror or str(error)
