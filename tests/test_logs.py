@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from support import Box, Viewer, command_line, poll
+from support import Box, Viewer, command_line, poll, recorders
 
 from tmuxevolve.recording import files
 from tmuxevolve.recording.files import LOG, RAW, Kept
@@ -43,17 +43,6 @@ def say(box: Box, data: bytes, window: str = "cpu0") -> None:
     part = box.root / "part"
     part.write_bytes(data)
     part.rename(f"{box.root}/say-{window}")
-
-
-def recorders(box: Box) -> list[psutil.Process]:
-    """Return the box's recorders, which carry nothing of its environment."""
-    found = [(p, command_line(p)) for p in psutil.process_iter()]
-    return [
-        process
-        for process, words in found
-        if any(word.endswith("recorder_entry.py") for word in words)
-        and any(word.startswith(str(box.root)) for word in words)
-    ]
 
 
 def cats(box: Box) -> list[psutil.Process]:

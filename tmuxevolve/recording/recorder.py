@@ -145,7 +145,7 @@ class _Reader:
     def __init__(self, windows: Sequence[Window], fifos: str) -> None:
         self._windows = {window.descriptor: window for window in windows}
         self._fifos = fifos
-        self._poll = select.poll()
+        self._poll, self._ends = select.poll(), select.poll()
         self.came = _thread.allocate_lock()
 
     def read(self) -> None:
@@ -171,8 +171,9 @@ class _Reader:
                 data = os.read(descriptor, _CHUNK)
                 little = little and len(data) < _LITTLE
                 self._take(descriptor, data)
-            if little and self._windows:
-                time.sleep(_BATCH)
+            if little:
+                # An end is reported at once: who types `stop` and then `logs` sees all of it.
+                self._ends.poll(_BATCH * 1000)
 
     def _meet(self, descriptor: int, *, late: bool) -> bool:
         """Look whether the other end was opened, or never will be: ``start`` removes its FIFO."""
@@ -183,6 +184,7 @@ class _Reader:
         if data == b"" and not late and os.fstat(descriptor).st_nlink:
             return False
         self._poll.register(descriptor, select.POLLIN)
+        self._ends.register(descriptor, 0)
         if data is not None:
             self._take(descriptor, data)
         return True
@@ -192,6 +194,7 @@ class _Reader:
             self._windows[descriptor].put(data)
         else:
             self._poll.unregister(descriptor)
+            self._ends.unregister(descriptor)
             os.close(descriptor)
             self._windows.pop(descriptor).ended = True
         if self.came.locked():
