@@ -172,7 +172,7 @@ class _Reader:
                 little = little and len(data) < _LITTLE
                 self._take(descriptor, data)
             if little:
-                # An end is reported at once: who types `stop` and then `logs` sees all of it.
+                # The pause ends with the output of a window.
                 self._ends.poll(_BATCH * 1000)
 
     def _meet(self, descriptor: int, *, late: bool) -> bool:
