@@ -175,6 +175,17 @@ def box_processes(box: Box) -> list[psutil.Process]:
     return found
 
 
+def recorders(box: Box) -> list[psutil.Process]:
+    """Return the box's recorders, which carry nothing of its environment."""
+    found = [(p, command_line(p)) for p in psutil.process_iter()]
+    return [
+        process
+        for process, words in found
+        if any(word.endswith("recorder_entry.py") for word in words)
+        and any(word.startswith(str(box.root)) for word in words)
+    ]
+
+
 @contextmanager
 def new_box(root: Path) -> Iterator[Box]:
     """Return a box that is cleaned up afterwards."""

@@ -124,3 +124,9 @@ def test_a_windows_first_processes_load_next_to_nothing() -> None:
     ours = {"keeper", "counter", "interrupts", "lineage", "spawn", "terminal"}
     modules_in_c = {"_socket", "marshal", "select", "_signal", "__future__"}
     assert extra <= {"tmuxevolve", *(f"tmuxevolve.{name}" for name in ours), *modules_in_c}
+
+
+def test_the_recorder_stands_by_for_days_and_loads_little() -> None:
+    path = f"sys.path.append({str(PACKAGE.parent)!r})"
+    loaded = loaded_by(f"{path}; import tmuxevolve.recording.recorder", "-I", "-S")
+    assert not {"msgspec", "typing", "pathlib", "subprocess", "threading", "logging"} & loaded

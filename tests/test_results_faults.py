@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Box, box_processes, poll
+from support import Box, box_processes, poll, recorders
 
 from tmuxevolve.study import files, history
 from tmuxevolve.study.rows import Layout
@@ -141,6 +141,7 @@ def test_a_link_swapped_in_for_the_directory(box: Box, another: str) -> None:
         box.cli("start")
         poll(lambda: over(box))
         box.cli("stop")
+        poll(lambda: not recorders(box))
     else:
         (other / "study").mkdir(parents=True)
     before = {p: p.read_bytes() for p in other.rglob("*") if p.is_file()}

@@ -69,7 +69,9 @@ def find_file(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
         if _exists(path):
             return path
     looked = ", ".join(map(str, places))
-    raise UsageError(f"no {FILE_NAME}: looked for {looked}; name one with -f or ${_FILE_VARIABLE}")
+    raise UsageError(
+        f"no {FILE_NAME}: looked for {looked}; name one with --file or ${_FILE_VARIABLE}"
+    )
 
 
 def _exists(path: Path) -> bool:

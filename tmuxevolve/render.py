@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,6 +25,7 @@ from tmuxevolve.session.stop import Stopped
 from tmuxevolve.units import format_duration, format_size, squeeze
 
 if TYPE_CHECKING:
+    from tmuxevolve.session.logs import Batch
     from tmuxevolve.session.notify import TryOut
 
 _COLOURS = {
@@ -36,6 +38,8 @@ _COLOURS = {
     "busy": "33",
     "unusable": "31",
 }
+
+_NAME_COLOURS = ("36", "33", "32", "35", "34", "31")
 
 
 def json(value: object) -> str:
@@ -134,6 +138,18 @@ def gpu_list(found: GpuList, width: int | None, *, colour: bool) -> str:
     lines += [""] * bool(overrides)
     lines += [f"to use GPU {s.label} all the same: {s.override}" for s in overrides]
     return "\n".join(lines)
+
+
+def log(batch: Batch, *, colour: bool) -> str:
+    """Return the lines; where they are of several windows, with the window's name in front."""
+    if len(batch.names) == 1:
+        return "\n".join(line.text for line in batch.lines)
+    width = max(map(len, batch.names))
+    fronts = {name: f"{name:{width}} |" for name in batch.names}
+    if colour:
+        colours = zip(batch.names, cycle(_NAME_COLOURS))
+        fronts = {name: f"\x1b[{code}m{fronts[name]}\x1b[0m" for name, code in colours}
+    return "\n".join(f"{fronts[line.name]} {line.text}" for line in batch.lines)
 
 
 def table(

@@ -29,8 +29,7 @@ class Slot(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """Return the window's name: "gpu2", "gpu1-0", "gpu2-w1", "cpu0" (no target syntax)."""
-        device = f"gpu{self.gpu.label.replace(':', '-')}" if self.gpu else f"cpu{self.number}"
-        return f"{device}-w{self.share}" if self.share else device
+        return window_name(self.label)
 
     @property
     def index(self) -> int:
@@ -43,6 +42,13 @@ class Slot(msgspec.Struct, frozen=True):
     def uuid(self) -> str | None:
         """Return the GPU's UUID, or None on a CPU slot."""
         return self.gpu.uuid if self.gpu else None
+
+
+def window_name(label: str) -> str:
+    """Return the name of a slot's window: "gpu1-0" for "1:0"."""
+    device, _, share = label.partition("/")
+    name = device if device.startswith("cpu") else f"gpu{device.replace(':', '-')}"
+    return f"{name}-w{share}" if share else name
 
 
 def of_gpus(gpus: Sequence[Gpu], per_gpu: int) -> Iterator[Slot]:

@@ -27,6 +27,17 @@ def say(text: str) -> None:
         _discard(2)
 
 
+def pause(seconds: float) -> None:
+    """Sleep. Raises BrokenPipeError as soon as whoever reads the output has gone."""
+    import select
+
+    reader = select.poll()
+    # Asked for nothing, it tells errors alone.
+    reader.register(1, 0)
+    if reader.poll(seconds * 1000):
+        raise BrokenPipeError
+
+
 def discard_output() -> None:
     """Let what could not be printed not fail once more when the interpreter flushes it."""
     _discard(1)

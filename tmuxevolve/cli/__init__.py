@@ -32,6 +32,7 @@ COMMANDS = {
             "Watch a running session: GPUs, epochs, fitness, budget; attach, stop and restart from"
             " there.",
         ),
+        "logs": ("logs", "Show what was printed in the windows, also after their end."),
         "gpus": ("sessions", "List every GPU: who uses it, and whether a worker would get it."),
     },
     "Results": {

@@ -25,9 +25,17 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 
 def file_option(command: F) -> F:
     """Add ``--file``."""
+    return _file_option(command, "-f", "--file")
+
+
+def long_file_option(command: F) -> F:
+    """Add ``--file`` where ``-f`` is something else."""
+    return _file_option(command, "--file")
+
+
+def _file_option(command: F, *names: str) -> F:
     return click.option(
-        "-f",
-        "--file",
+        *names,
         type=click.Path(path_type=Path),
         help="The sessions file.  [default: $TMUXEVOLVE_CONFIG, ./sessions.yaml,"
         " ~/.config/tmuxevolve/sessions.yaml]",

@@ -69,7 +69,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A window of ours; ``pane`` is the pane in it that we opened, ``pid`` its first process."""
+    """A window of ours; ``pane`` is the pane in it that we opened, ``pid`` its first process.
+
+    ``recorded`` says whether somebody gets its output.
+    """
 
     index: int
     name: str
@@ -80,6 +83,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     dead_signal: int | None
     facts: Facts
     ending: Ending | None
+    recorded: bool = False
 
     @property
     def state(self) -> State:
@@ -104,7 +108,8 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """A window to open: where, and the argv of its first process (never a shell's).
 
-    One in ``front`` is what a session shows first.
+    All that is printed in it is also written to the FIFO ``output``, from the first byte on. One
+    in ``front`` is what a session shows first.
     """
 
     index: int
@@ -114,6 +119,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     facts: Facts
     replaces: Window | None = None
     front: bool = False
+    output: Path | None = None
 
 
 class Attach(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,6 +158,9 @@ class Multiplexer(Protocol):
         A window is refused when another process has just taken its index. Raises UsageError when
         a session of that name exists that tmuxevolve did not start.
         """
+
+    def record(self, outputs: Sequence[tuple[Window, Path]]) -> None:
+        """Write what windows print from now on to a FIFO each, as well."""
 
     def close(self, windows: Sequence[Window]) -> None:
         """Remove our pane of each window; what else a person has put there stays."""

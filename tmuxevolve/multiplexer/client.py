@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tmuxevolve.errors import MissingError
 
@@ -36,14 +36,18 @@ def check() -> None:
     raise MissingError(f"tmux {found} is too old: {MINIMUM} or newer is needed; {_INSTALL}")
 
 
-def run(*words: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *words: str, environ: Mapping[str, str] | None = None, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a tmux client: libtmux does the same, but its import takes longer than the whole of it.
 
-    Raises MissingError when there is no tmux.
+    Raises MissingError when there is no tmux, and subprocess.TimeoutExpired.
     """
     try:
         return subprocess.run(
             ["tmux", *words],
+            env=environ,
+            timeout=timeout,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

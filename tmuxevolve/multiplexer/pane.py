@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 
-from tmuxevolve.multiplexer import Ending
+from tmuxevolve.errors import MissingError
+from tmuxevolve.multiplexer import Ending, client
 from tmuxevolve.multiplexer.client import literal
 from tmuxevolve.multiplexer.tmux import ENDING, encode
 from tmuxevolve.terminal import NOTICE
@@ -35,12 +35,7 @@ def printed_since(notice: str, environ: Mapping[str, str]) -> str:
 def _run(command: tuple[str, ...], environ: Mapping[str, str]) -> str:
     if "TMUX" not in environ:
         return ""
-    done = subprocess.run(
-        ["tmux", "-u", *map(literal, command)],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_TIMEOUT,
-        check=False,
-    )
-    return os.fsdecode(done.stdout)
+    with suppress(MissingError):
+        words = map(literal, command)
+        return client.run("-u", *words, environ=environ, timeout=_TIMEOUT).stdout
+    return ""

@@ -21,7 +21,7 @@ ENDING = "@tmuxevolve_ending"
 _SESSION = "@tmuxevolve_session"
 _FIELDS = (
     "#{window_index} #{pane_id} #{pane_pid} #{pane_dead}"
-    " s#{pane_dead_status} s#{pane_dead_signal}"
+    " s#{pane_dead_status} s#{pane_dead_signal} #{pane_pipe}"
     f" #{{{_FACTS}}} #{{?{ENDING},#{{{ENDING}}},-}} #{{window_name}}"
 )
 _FACTS_BYTES = 6_000
@@ -108,6 +108,10 @@ class Tmux:
         # Another start has made the session first: this window still has a place in it.
         return [*self._run([_opening(session, openings[0])], expected=_TAKEN), *outputs[1:]]
 
+    def record(self, outputs: Sequence[tuple[Window, Path]]) -> None:
+        """Pipe our panes' output."""
+        self._run([[_pipe(window.pane, output)] for window, output in outputs], expected=_GONE)
+
     def close(self, windows: Sequence[Window]) -> None:
         """Kill our panes; a window goes with its last pane, the session with its last window."""
         self._run([[("kill-pane", "-t", w.pane)] for w in windows], expected=_GONE)
@@ -186,13 +190,16 @@ def _opening(session: str, opening: Opening, new_session: tuple[int, int] | None
     target = opening.replaces.pane if opening.replaces else f"={session}:{opening.index}"
     facts = ("set-option", "-p", "-t", target, _FACTS, _fitting(opening.facts))
     process = ("-c", _unformatted(str(opening.workdir)), *opening.argv)
+    pipe = [_pipe(target, opening.output)] if opening.output else []
     if opening.replaces:
         return [
             ("respawn-pane", "-k", "-t", target, *process),
+            *pipe,
             facts,
             ("set-option", "-p", "-u", "-t", target, ENDING),
         ]
     window: list[Command] = [
+        *pipe,
         facts,
         ("set-option", "-p", "-t", target, "remain-on-exit", "on"),
         ("set-option", "-w", "-t", target, "allow-rename", "off"),
@@ -235,6 +242,15 @@ def _new_session(session: str, opening: Opening, process: Command, size: tuple[i
     ]
 
 
+def _pipe(target: str, output: Path) -> Command:
+    """Return the command for it; a Python per window would take ten times the memory of cat."""
+    from shlex import quote
+
+    # tmux expands formats in it, and strftime's; sh has the rest.
+    shell = _unformatted(f"exec cat >{quote(str(output))}").replace("%", "%%")
+    return ("pipe-pane", "-t", target, shell)
+
+
 def _with_text(screen: Sequence[str]) -> Iterator[str]:
     lines = (line.strip() for line in screen)
     return (line for line in lines if line and not line.startswith(_DEAD))
@@ -266,7 +282,7 @@ def _decode(text: str, kind: type[T]) -> T:
 
 
 def _parse_window(line: str) -> Window:
-    index, pane, pid, dead, status, signal, facts, ending, name = line.split(" ", 8)
+    index, pane, pid, dead, status, signal, pipe, facts, ending, name = line.split(" ", 9)
     return Window(
         index=int(index),
         name=name,
@@ -277,4 +293,5 @@ def _parse_window(line: str) -> Window:
         dead_signal=int(signal[1:]) if signal[1:] else None,
         facts=_decode(facts, Facts),
         ending=None if ending == "-" else _decode(ending, Ending),
+        recorded=pipe == "1",
     )

@@ -92,9 +92,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     )
     parcels = parcels_of(wanted, held)
     try:
-        reports = open_all(
-            mux, session.name, parcels, lambda at: _openings(preparation, places, parcels, at)
-        )
+        reports, unrecorded = _open(preparation, places, parcels, environ, mux)
     finally:
         for _, claim in held:
             if claim:
@@ -113,7 +111,7 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         windows=windows,
         running=tuple(_running(running)),
         refused=(*preparation.plan.refused, *refused),
-        notes=(*preparation.notes, *begun, *limited),
+        notes=(*preparation.notes, *begun, *limited, *unrecorded),
         complete=preparation.is_complete,
         services=_services(preparation, mux, environ, anything=bool(windows or running)),
     )
@@ -168,6 +166,28 @@ def _claim(
             if gpu:
                 refused.append(plan.claimed(gpu, error.holders, mux.windows()))
     return held, tuple(refused)
+
+
+def _open(
+    preparation: Preparation,
+    places: Sequence[Place],
+    parcels: Sequence[Parcel],
+    environ: Mapping[str, str],
+    mux: Multiplexer,
+) -> tuple[list[Report | None], tuple[str, ...]]:
+    """Open the windows, and a recorder for what is printed there; return the reports and notes."""
+    from tmuxevolve.session import recording
+
+    session, running = preparation.session, preparation.plan.running
+    recorded = recording.begin(session.results, places, running, environ, mux)
+    reports = open_all(
+        mux,
+        session.name,
+        parcels,
+        lambda at: recorded.joined(_openings(preparation, places, parcels, at)),
+    )
+    recorded.forget(p.slot.name for p, report in zip(places, reports, strict=True) if not report)
+    return reports, recorded.notes
 
 
 def _openings(
