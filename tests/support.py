@@ -164,6 +164,13 @@ def command_line(process: psutil.Process) -> list[str]:
         return []
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Say whether a process runs: one that has ended and waits for its parent does not."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 def box_processes(box: Box) -> list[psutil.Process]:
     """Return the living processes that carry this box's environment."""
     found = []

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from nvml_stub import NvmlStub
-from support import Box, box_processes, poll
+from support import Box, box_processes, is_alive, poll
 
 from tmuxevolve import claims
 from tmuxevolve.study import history
@@ -103,10 +103,6 @@ def is_trainer(process: psutil.Process) -> bool:
     return False
 
 
-def is_gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def test_a_killed_worker_takes_its_trainer_along_and_is_followed_by_another(
     box: Box, study: Any
 ) -> None:
@@ -117,7 +113,7 @@ def test_a_killed_worker_takes_its_trainer_along_and_is_followed_by_another(
     trainer = psutil.Process(box.status()["cpu0"]["pid"])
     killed = box.worker("cpu0")
     killed.kill()
-    poll(lambda: is_gone(trainer), 5)
+    poll(lambda: not is_alive(trainer), 5)
     again = poll(lambda: begun(box) == 3 and box.status()["cpu0"])
     assert again["state"] == "running"
     assert again["pid"] != trainer.pid
@@ -149,7 +145,7 @@ def test_a_worker_that_is_killed_again_and_again_is_given_up(box: Box) -> None:
         worker = box.worker("cpu0")
         killed.add(worker.pid)
         worker.kill()
-        poll(lambda worker=worker: is_gone(worker))  # type: ignore[misc]
+        poll(lambda worker=worker: not is_alive(worker))  # type: ignore[misc]
     assert poll(lambda: box.status()["cpu0"]["exit_status"]) == 1
 
 
@@ -164,7 +160,7 @@ def test_a_killed_keeper_leaves_nothing_behind(box: Box, study: Any, who: str) -
     keeper.kill()
     if who == "both":
         worker.kill()
-    poll(lambda: is_gone(trainer) and is_gone(worker), 10)
+    poll(lambda: not is_alive(trainer) and not is_alive(worker), 10)
     release(box)
     assert box.cli("start").returncode == 0
     assert len(set(finished(box))) == len(rows(box)) == 6
@@ -271,7 +267,7 @@ def test_what_a_killed_worker_has_left_is_ended_even_without_an_environment(box:
     box.cli("start")
     daemon = psutil.Process(int(poll(lambda: pid_file.exists() and pid_file.read_text())))
     box.worker("cpu0").kill()
-    poll(lambda: is_gone(daemon), 10)
+    poll(lambda: not is_alive(daemon), 10)
 
 
 def test_start_ends_what_a_killed_window_has_left(box: Box) -> None:
@@ -290,11 +286,11 @@ def test_start_ends_what_a_killed_window_has_left(box: Box) -> None:
     keeper, worker = box.keeper("cpu0"), box.worker("cpu0")
     keeper.kill()
     worker.kill()
-    poll(lambda: is_gone(keeper) and is_gone(worker))
+    poll(lambda: not is_alive(keeper) and not is_alive(worker))
     box.cli("start", "--dry-run")
-    assert not is_gone(first)
+    assert is_alive(first)
     assert box.cli("start").returncode == 0
-    assert is_gone(first)
+    assert not is_alive(first)
     assert int(poll(lambda: pid_file.exists() and pid_file.read_text())) != first.pid
     assert len(trainers(box)) == 2
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import Box, box_processes, command_line, poll
+from support import Box, box_processes, command_line, is_alive, poll
 
 from tmuxevolve import census, configfile, messenger, notify, placeholders
 from tmuxevolve.config import NOTICE, Notify
@@ -277,7 +277,7 @@ def test_what_has_sent_is_no_zombie(box: Box, session: Any) -> None:
 
     def zombies() -> list[psutil.Process]:
         near = [*worker.children(), *keeper.children()]
-        return [p for p in near if p.status() == psutil.STATUS_ZOMBIE]
+        return [p for p in near if p.is_running() and not is_alive(p)]
 
     poll(lambda: not [p for p in worker.children() if census.MESSENGER in command_line(p)])
     poll(lambda: not zombies())

@@ -15,7 +15,7 @@ from signal import Signals
 
 import psutil
 import pytest
-from support import poll
+from support import is_alive, poll
 
 from tmuxevolve import census, processes
 from tmuxevolve.processes import MARK, Target
@@ -90,12 +90,6 @@ class Started:
         for process in self.processes:
             with suppress(psutil.Error):
                 process.kill()
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 class Starter:

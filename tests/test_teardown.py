@@ -11,7 +11,7 @@ from signal import Signals
 
 import psutil
 import pytest
-from support import Box, box_processes, poll
+from support import Box, box_processes, is_alive, poll
 
 from tmuxevolve import census, processes
 
@@ -65,10 +65,6 @@ def family(box: Box) -> list[psutil.Process]:
     """Return all descendants of the box's tmux server, and what carries its environment."""
     server = psutil.Process(int(box.tmux("display-message", "-p", "#{pid}")))
     return [*server.children(recursive=True), *box_processes(box)]
-
-
-def is_alive(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_sixty_four_windows_of_all_kinds(box: Box, decoy: subprocess.Popen[bytes]) -> None:
