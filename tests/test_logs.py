@@ -14,8 +14,10 @@ import psutil
 import pytest
 from support import Box, Viewer, command_line, poll, recorders
 
+from tmuxevolve.multiplexer.tmux import Tmux
 from tmuxevolve.recording import files
 from tmuxevolve.recording.files import LOG, RAW, Kept
+from tmuxevolve.session.hand import Hand
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 # Prints what stands in the file `say`, whenever that is there.
@@ -314,6 +316,19 @@ def test_a_window_that_is_refused_is_not_waited_for(box: Box) -> None:
     assert box.cli("start", env={"TMPDIR": str(folder)}).returncode == 1
     poll(lambda: {p.pid for p in recorders(box)} <= before, 10)
     assert list(folder.iterdir()) == []
+
+
+def test_the_live_view_shows_the_log_of_a_window_that_is_gone(own_tmux: Box) -> None:
+    logs = session(own_tmux)
+    own_tmux.cli("start")
+    poll(lambda: has(logs / "cpu0.log", "begin cpu0"))
+    hand, (window, _) = Hand(Tmux(), own_tmux.env), Tmux().windows()
+    assert "begin cpu0" in hand.printed(window)
+    own_tmux.cli("stop")
+    poll(lambda: not recorders(own_tmux))
+    assert any(line.endswith("begin cpu0") for line in hand.printed(window))
+    shutil.rmtree(logs)
+    assert hand.printed(window) == ()
 
 
 def test_in_a_real_terminal(box: Box) -> None:

@@ -171,7 +171,7 @@ class _Reader:
                 data = os.read(descriptor, _CHUNK)
                 little = little and len(data) < _LITTLE
                 self._take(descriptor, data)
-            if little:
+            if little and self._windows:
                 # The pause ends with the output of a window.
                 self._ends.poll(_BATCH * 1000)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.multiplexer import Attach, Multiplexer, Window
@@ -37,5 +38,18 @@ class Hand:
         return restart(self._mux, window, self.environ)
 
     def printed(self, window: Window) -> Sequence[str]:
-        """Return what the window's programs have printed, as far back as its screen remembers."""
-        return self._mux.screens([window], above=_LINES).get(window.pane, ())
+        """Return what was printed in a window: its screen, or the log of one that is gone.
+
+        The screen has the bar that is being drawn; the log, only what is final.
+        """
+        return self._mux.screens([window], above=_LINES).get(window.pane) or _kept(window)
+
+
+def _kept(window: Window) -> Sequence[str]:
+    from tmuxevolve.session import logs
+
+    try:
+        batch = next(logs.lines(Path(window.facts.results), window.name, _LINES, None))
+    except (TmuxEvolveError, OSError):
+        return ()
+    return [line.text for line in batch.lines]
