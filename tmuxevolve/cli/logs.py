@@ -26,12 +26,7 @@ from tmuxevolve.cli import completion, options, world
     help="How many of each window's last lines.",
 )
 @click.option("--raw", is_flag=True, help="One window's output as it was written.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="The results directory, whatever runs and whatever the sessions file says.",
-)
+@options.results_option
 @options.long_file_option
 @options.socket_option
 def logs(

@@ -63,6 +63,36 @@ def results_option(command: F) -> F:
     )(command)
 
 
+def output_option(default: str, what: str) -> Callable[[F], F]:
+    """Return what adds ``--output``."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        default=default,
+        show_default=True,
+        metavar="FILE",
+        help=what,
+    )
+
+
+def gpus_option(command: F) -> F:
+    """Add ``--gpus``."""
+    return click.option("--gpus", metavar="LIST", help="GPUs to use: 0,2 or free, all, none.")(
+        command
+    )
+
+
+def generations_option(command: F) -> F:
+    """Add ``--generations``."""
+    return click.option(
+        "--generations",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="The budget: generations of the whole study, also of one that is there already.",
+    )(command)
+
+
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

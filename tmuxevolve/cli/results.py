@@ -66,15 +66,7 @@ def best(
 @click.argument("session", required=False, shell_complete=completion.session)
 @options.file_option
 @options.results_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default="evolve.png",
-    show_default=True,
-    metavar="FILE",
-    help="What to write: .png, .svg or .pdf.",
-)
+@options.output_option("evolve.png", "What to write: .png, .svg or .pdf.")
 @click.option(
     "--part",
     "parts",
@@ -114,15 +106,7 @@ def plot(
 @click.argument("session", required=False, shell_complete=completion.session)
 @options.file_option
 @options.results_option
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    default="report.html",
-    show_default=True,
-    metavar="FILE",
-    help="What to write.",
-)
+@options.output_option("report.html", "What to write.")
 def report(session: str | None, file: Path | None, results: Path | None, output: Path) -> None:
     """Write the run as one page for a browser, which needs no network.
 

@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 @click.argument("session", required=False, shell_complete=completion.session)
 @options.file_option
 @options.socket_option
-@click.option("--gpus", metavar="LIST", help="GPUs to use: 0,2 or free, all, none.")
-@click.option(
-    "--generations",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="The budget: generations of the whole study, also of one that is there already.",
-)
+@options.gpus_option
+@options.generations_option
 @click.option("--dry-run", is_flag=True, help="Print what would run, and run nothing.")
 @click.option("--wait", is_flag=True, help="When nothing is free, wait until something is.")
 @click.option(

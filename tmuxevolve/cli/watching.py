@@ -17,8 +17,8 @@ from tmuxevolve.cli import options, world
 @click.argument("session")
 @options.file_option
 @options.socket_option
-@click.option("--gpus", metavar="LIST", help="GPUs to use: 0,2 or free, all, none.")
-@click.option("--generations", type=click.IntRange(min=1), metavar="N", help="As for start.")
+@options.gpus_option
+@options.generations_option
 def follow(
     session: str,
     file: Path | None,
