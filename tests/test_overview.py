@@ -31,8 +31,8 @@ class Mux:
     def windows(self) -> tuple[Window, ...]:
         return tuple(self.shown)
 
-    def services(self) -> tuple[Window, ...]:
-        return tuple(self.others)
+    def all_windows(self) -> tuple[Window, ...]:
+        return (*self.windows(), *self.others)
 
     def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
         return {window.pane: self.lines.get(window.pane, []) for window in windows}

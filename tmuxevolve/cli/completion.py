@@ -44,7 +44,6 @@ def _windows(ctx: click.Context) -> tuple[Window, ...]:
     from tmuxevolve.multiplexer.tmux import Tmux
 
     try:
-        tmux = Tmux(ctx.params.get("socket_name"))
-        return (*tmux.windows(), *tmux.services())
+        return Tmux(ctx.params.get("socket_name")).all_windows()
     except TmuxEvolveError:
         return ()

@@ -118,7 +118,7 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
     from tmuxevolve.session.attach import select
 
     mux = world.multiplexer(socket_name)
-    windows = [*mux.windows(), *mux.services()]
+    windows = mux.all_windows()
     chosen = select(windows, session, []) if session or windows else []
     found = core.status(mux, chosen, os.environ)
     if as_json:

@@ -152,6 +152,9 @@ class Multiplexer(Protocol):
     def services(self) -> tuple[Window, ...]:
         """Return the other windows that tmuxevolve opened: those that no worker runs in."""
 
+    def all_windows(self) -> tuple[Window, ...]:
+        """Return both, for the price of one."""
+
     def open(self, session: str, openings: Sequence[Opening]) -> tuple[str, ...]:
         """Open the windows detached; return the workers whose window could not be opened.
 

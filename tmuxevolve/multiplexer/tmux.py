@@ -67,13 +67,14 @@ class Tmux:
 
     def windows(self) -> tuple[Window, ...]:
         """Return every worker's window on this server."""
-        return tuple(window for window in self._all() if window.facts.role == WORKER)
+        return tuple(window for window in self.all_windows() if window.facts.role == WORKER)
 
     def services(self) -> tuple[Window, ...]:
         """Return our other windows on this server."""
-        return tuple(window for window in self._all() if window.facts.role != WORKER)
+        return tuple(window for window in self.all_windows() if window.facts.role != WORKER)
 
-    def _all(self) -> tuple[Window, ...]:
+    def all_windows(self) -> tuple[Window, ...]:
+        """Return every window of ours on this server."""
         ours = f"#{{!=:#{{{_FACTS}}},}}"
         lines = self._output(("list-panes", "-a", "-f", ours, "-F", _FIELDS))
         # A pane is listed once for every session of a session group.

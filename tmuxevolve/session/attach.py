@@ -12,7 +12,7 @@ def attach(
     mux: Multiplexer, name: str | None, slot: str | None, environ: Mapping[str, str]
 ) -> Attach:
     """Return the process that shows a session, at the window of ``slot`` if one is named."""
-    windows = select([*mux.windows(), *mux.services()], name, [slot] if slot else [])
+    windows = select(mux.all_windows(), name, [slot] if slot else [])
     refuse_several(windows, "name one with -s")
     exact = [window for window in windows if window.facts.slot == slot]
     return mux.attach((exact or windows)[0], select=slot is not None, environ=environ)

@@ -108,7 +108,7 @@ def choose(mux: Multiplexer, name: str | None) -> str:
 
     Raises what ``attach`` does when it is not running, or several are.
     """
-    windows = select([*mux.windows(), *mux.services()], name, [])
+    windows = select(mux.all_windows(), name, [])
     refuse_several(windows, "name one: tmuxevolve top NAME")
     return windows[0].facts.session
 

@@ -75,10 +75,11 @@ def _quieted(mux: Multiplexer, windows: Sequence[Window]) -> tuple[dict[str, End
 
 def _close_what_shows_nothing(mux: Multiplexer, sessions: Collection[str]) -> None:
     """End the overview of a session that has neither workers nor anybody who opens any."""
-    busy = {window.facts.session for window in mux.windows()}
-    others = [w for w in mux.services() if w.facts.session in sessions]
-    busy |= {window.facts.session for window in others if window.facts.role == services.WATCH}
-    idle = [window for window in others if window.facts.session not in busy]
+    windows = [w for w in mux.all_windows() if w.facts.session in sessions]
+    busy = {w.facts.session for w in windows if w.facts.role != services.OVERVIEW}
+    idle = [window for window in windows if window.facts.session not in busy]
+    if not idle:
+        return
     services.end(idle)
     mux.close(idle)
 
@@ -131,7 +132,7 @@ def to_stop(
 
     Raises UsageError when several sessions are running and none is named.
     """
-    windows = [*mux.windows(), *mux.services()]
+    windows = mux.all_windows()
     if not any(name in {None, window.facts.session} for window in windows):
         return []
     chosen = select(windows, name, wanted)

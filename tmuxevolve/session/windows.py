@@ -35,5 +35,4 @@ def open_all(
 
 
 def _alive(mux: Multiplexer) -> set[str]:
-    windows = (*mux.windows(), *mux.services())
-    return {window.facts.worker for window in windows if not window.dead}
+    return {window.facts.worker for window in mux.all_windows() if not window.dead}
