@@ -19,6 +19,7 @@ from tmuxevolve import configfile
 from tmuxevolve.multiplexer import State
 from tmuxevolve.multiplexer.tmux import Tmux
 from tmuxevolve.session.follow import Follower
+from tmuxevolve.session.restart import restart
 
 NIGHT = datetime(2026, 11, 25, 23)
 DAY = datetime(2026, 11, 26, 12)
@@ -289,6 +290,18 @@ def test_a_gpu_must_have_been_free_for_a_while(
     clock[0] = 7201
     look()
     assert list(own_tmux.status()) == ["gpu0"], look.said
+
+
+def test_a_restart_takes_the_gpu_that_it_had(
+    own_tmux: Box, stub: NvmlStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVML_STUB_STATE", str(stub.state))
+    use(stub, 0, 1)
+    gpu_session(own_tmux, {})
+    own_tmux.cli("start")
+    gpu_session(own_tmux, {"leave_free": 1, "idle_for": "1h"})
+    (window,) = Tmux().windows()
+    assert restart(Tmux(), window, own_tmux.env) == "gpu0 running"
 
 
 def test_a_driver_that_is_gone_for_a_while_ends_nothing(

@@ -54,7 +54,8 @@ def _session(window: Window, environ: Mapping[str, str]) -> Session:
         use: object = "none"
     else:
         use = session.gpus.use if session.gpus.use in {"free", "all"} else (facts.uuid,)
-    gpus = msgspec.structs.replace(session.gpus, use=use)
+    # What is left to others is not what one had already.
+    gpus = msgspec.structs.replace(session.gpus, use=use, leave_free=0, idle_for=None)
     return msgspec.structs.replace(session, gpus=gpus)
 
 
