@@ -175,7 +175,7 @@ class Look:
         return any(text in line for line in self.said)
 
 
-def evolution(box: Box, **keys: Any) -> Path:
+def evolution(box: Box, generations: int = 3, **keys: Any) -> Path:
     """Write a cooperative session whose trainings wait for a file; return it."""
     (box.root / "trainer.py").write_text(TRAINER)
     go = box.root / "go"
@@ -188,7 +188,7 @@ def evolution(box: Box, **keys: Any) -> Path:
             "{hyp.lr}",
         ],
         evolve={
-            "generations": 3,
+            "generations": generations,
             "hyp": {"lr": 0.01},
             "space": {"lr": {"min": 0.001, "max": 0.1}},
             "fitness": {"file": "r.json", "key": "fitness"},
@@ -246,6 +246,14 @@ def test_what_a_person_has_stopped_stays_stopped(own_tmux: Box) -> None:
     assert look()
     assert list(states(own_tmux)) == ["cpu0"]
     assert look.has_said("left alone, its window was closed: cpu1")
+
+
+def test_what_is_left_alone_takes_no_share_of_the_budget(own_tmux: Box) -> None:
+    evolution(own_tmux, 1)
+    look = Look(own_tmux)
+    look.follower._left.add("cpu0")
+    assert look()
+    assert list(states(own_tmux)) == ["cpu1"]
 
 
 def test_a_failed_window_is_left_as_it_is(own_tmux: Box) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-import msgspec
-
 from tmuxevolve import processes, schedule
 from tmuxevolve.config import Session
 from tmuxevolve.errors import TmuxEvolveError
@@ -71,13 +69,14 @@ class Follower:
             self._generations,
             idle=self._idle,
             now=self._now(),
+            pick=lambda chosen: plan.without(chosen, self._left),
         )
-        chosen = plan.without(prepared.plan, self._left)
+        chosen = prepared.plan
         if prepared.is_complete and not chosen.running:
             self._say("the budget is spent")
             return False
         if chosen.places:
-            self._start(msgspec.structs.replace(prepared, plan=chosen))
+            self._start(prepared)
         elif chosen.refused:
             self._tell(f"waiting for a free GPU: {_in_the_way(chosen.refused)}")
         return self._more_to_do(prepared)
@@ -86,7 +85,7 @@ class Follower:
         """In native mode each window has a budget of its own: over when all have ended."""
         if prepared.job.evolution or prepared.plan.running or prepared.plan.refused:
             return True
-        if any(place.slot.label not in self._left for place in prepared.plan.places):
+        if prepared.plan.places:
             return True
         self._say("every window has come to its end")
         return False

@@ -98,8 +98,7 @@ def make(session: Session, machine: Machine) -> Plan:
         else:
             places.append(Place(slot, window))
     running = tuple(window for window in mine if not window.state.is_over())
-    chosen_plan = Plan(tuple(places), running, _once(refused), notes)
-    return _leaving_free(chosen_plan, session.gpus, machine)
+    return Plan(tuple(places), running, _once(refused), notes)
 
 
 def _refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
@@ -119,7 +118,7 @@ def unused(policy: GpuPolicy, machine: Machine) -> list[Gpu]:
     return [gpu for gpu in found if not refusal(gpu, idle, machine)]
 
 
-def _leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
+def leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
     """Return the plan with ``leave_free`` of the GPUs that nobody uses left to others."""
     if not policy.leave_free:
         return chosen

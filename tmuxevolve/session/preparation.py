@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -99,14 +99,14 @@ def prepare(
     wanted: Sequence[str] = (),
     idle: Idle | None = None,
     now: datetime | None = None,
-    only: str | None = None,
+    pick: Callable[[Plan], Plan] | None = None,
 ) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed.
 
     ``generations`` is what the command line says in place of the session's; ``wanted`` are service
     windows to open too. What workers of this session have left behind when they were killed is
     ended before, unless it is only a ``look``. ``idle`` remembers how long GPUs have been free;
-    ``now`` is the local time of the schedule; ``only`` is a slot, when no other is to be started.
+    ``now`` is the local time of the schedule; ``pick`` leaves out places before they are counted.
     """
     mux.check()
     if not look:
@@ -119,7 +119,8 @@ def prepare(
     if idle:
         machine = idle.look(machine, session.gpus)
     chosen = plan.make(session, machine)
-    chosen = plan.at_most(plan.only(chosen, only) if only else chosen, job.workers_wanted)
+    chosen = plan.leaving_free(pick(chosen) if pick else chosen, session.gpus, machine)
+    chosen = plan.at_most(chosen, job.workers_wanted)
     chosen = _by_the_clock(chosen, session, now or datetime.now())
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)

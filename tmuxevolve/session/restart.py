@@ -12,7 +12,7 @@ from tmuxevolve import configfile
 from tmuxevolve.config import Session
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError, UsageError
 from tmuxevolve.multiplexer import Multiplexer, State, Window
-from tmuxevolve.session import preparation, start
+from tmuxevolve.session import plan, preparation, start
 from tmuxevolve.session.stop import StopOverride, stop
 
 _POLL = 0.1
@@ -30,7 +30,9 @@ def restart(mux: Multiplexer, window: Window, environ: Mapping[str, str]) -> str
     # First of all a look: with a mistake in the file, what runs goes on running.
     preparation.prepare(session, mux, environ, look=True)
     _end(mux, window)
-    prepared = preparation.prepare(session, mux, environ, only=window.facts.slot)
+    prepared = preparation.prepare(
+        session, mux, environ, pick=lambda chosen: plan.only(chosen, window.facts.slot)
+    )
     started = start.start(prepared, mux, environ)
     if started.complete:
         raise NothingFreeError("nothing is left of the budget: start --generations N raises it")
