@@ -5,12 +5,14 @@ Prints the table that docs/cooperation.md shows (pytest -s).
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 import yolo_settings
 from measure import HEAD, run
 from support import Box
@@ -50,10 +52,30 @@ def test_twelve_generations_together_are_twelve_points(box: Box) -> None:
         assert {"hyp.yaml", "results.csv", "train.log"} <= names, names
         assert "weights" not in names
     plotted(results)
+    trained_by_hand(box, results)
     again = session(box, "native", {"mode": "cooperative", "generations": BUDGET + 1})
     more = run(box, again)
     assert more.rows == BUDGET + 1, "what native mode wrote is history"
     assert more.distinct == native.distinct + 1
+
+
+def trained_by_hand(box: Box, results: Path) -> None:
+    """The command that `best` prints trains with the best hyps."""
+    (entry,) = json.loads(box.config.read_text())["sessions"].values()
+    command = box.json("best")["command"]
+    done = subprocess.run(
+        # Not where YOLOv5 is installed.
+        [*command["argv"], "--project", str(box.root / "by-hand")],
+        env={**box.env, **{name: str(value) for name, value in entry["env"].items()}},
+        cwd=command["workdir"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    trained = yaml.safe_load((box.root / "by-hand" / "exp" / "hyp.yaml").read_text())
+    best = yaml.safe_load((results / "hyp_evolve.yaml").read_text())
+    assert {name: trained[name] for name in best} == best
 
 
 def plotted(results: Path) -> None:

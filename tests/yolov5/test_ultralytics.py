@@ -132,11 +132,11 @@ def test_the_best_hyps_train_by_hand(box: Box, yolo: Any) -> None:
     yolo("epochs=1 close_mosaic=10", generations=2)
     results = evolved(box)
     (entry,) = json.loads(box.config.read_text())["sessions"].values()
-    place = (f"cfg={results}/hyp_evolve.yaml", f"project={box.root}", "name=byhand")
+    command = box.json("best")["command"]
     done = subprocess.run(
-        [*entry["command"].replace("close_mosaic=10", "").split(), *place],
+        [*command["argv"], f"project={box.root}", "name=byhand"],
         env={**box.env, **entry["env"]},
-        cwd=box.root,
+        cwd=command["workdir"],
         capture_output=True,
         text=True,
         check=False,
