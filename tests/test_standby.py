@@ -308,7 +308,11 @@ def test_closing_the_window_ends_what_stands_by(box: Box) -> None:
 
 def test_status_shows_what_trains(box: Box) -> None:
     process = stands_by(box)
+    (trainer,) = (child for child in box.worker("cpu0").children() if child != process)
+    # At its end what stands by takes its place: not while status looks.
+    trainer.suspend()
     assert box.status()["cpu0"]["pid"] not in {process.pid, None}
+    trainer.resume()
 
 
 def test_what_stands_by_may_be_killed(box: Box) -> None:
