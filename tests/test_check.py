@@ -398,6 +398,10 @@ def test_gpus_as_start_would_take_them(own_tmux: Box, tmp_path: Path) -> None:
     said = machine.gpus(scene(one, Snapshot((busy,), "550")))
     assert said
     assert (said.state, said.mend) == ("warn", "wait, or to use 1: gpus.max_memory_used: 9216MiB")
+    polite = msgspec.structs.replace(one, gpus=GpuPolicy(leave_free=1))
+    said = machine.gpus(scene(polite))
+    assert said
+    assert said.found == "free: 0; not 1: left free for others"
     named = msgspec.structs.replace(one, gpus=GpuPolicy(use=(7,)))
     said = machine.gpus(scene(named))
     assert said

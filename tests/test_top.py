@@ -144,6 +144,11 @@ def test_a_session_that_ends_is_shown_as_it_was_and_starts_again(
     assert running.cli("stop", "--now").returncode == 0
     viewer.see("the session has ended")
     viewer.see(r"^cpu1 +stopped")
+    viewer.type("l")
+    viewer.see(r"^cpu0 +\(q: back\)")
+    viewer.see(r"^[0-9: -]{19} tmuxevolve: generation [3-4] begins")
+    viewer.type("q")
+    viewer.see(r"^cpu1 +stopped")
     viewer.type("r")
     viewer.see(r"^cpu0 +running")
     viewer.type("q")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+import msgspec
+
 from tmuxevolve import processes, schedule
 from tmuxevolve.config import Session
 from tmuxevolve.errors import TmuxEvolveError
@@ -35,7 +37,8 @@ class Follower:
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         """Nothing has been looked at yet."""
-        self._session = session
+        # It keeps to the schedule itself, by the same clock for the beginning and the end.
+        self._session = msgspec.structs.replace(session, schedule=None)
         self._mux = mux
         self._environ = environ
         self._say = say
@@ -68,7 +71,6 @@ class Follower:
             self._environ,
             self._generations,
             idle=self._idle,
-            now=self._now(),
             pick=lambda chosen: plan.without(chosen, self._left),
         )
         chosen = prepared.plan

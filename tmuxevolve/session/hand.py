@@ -42,7 +42,9 @@ class Hand:
 
         The screen has the bar that is being drawn; the log, only what is final.
         """
-        return self._mux.screens([window], above=_LINES).get(window.pane) or _kept(window)
+        # A window that is gone has no pane: without one, tmux takes whichever is at hand.
+        screens = self._mux.screens([window], above=_LINES) if window.pane else {}
+        return screens.get(window.pane) or _kept(window)
 
 
 def _kept(window: Window) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import msgspec
 
@@ -73,8 +73,8 @@ def on_gpu(session: Session, snapshot: Snapshot | None) -> bool:
     return True
 
 
-def make(session: Session, machine: Machine) -> Plan:
-    """Choose the slots that get a worker now."""
+def make(session: Session, machine: Machine, pick: Callable[[Plan], Plan] | None = None) -> Plan:
+    """Choose the slots that get a worker now; ``pick`` leaves out places before they count."""
     snapshot = machine.snapshot
     if on_gpu(session, snapshot) and snapshot:
         chosen = slots.of_gpus(_wanted(session.gpus, snapshot), session.gpus.per_gpu)
@@ -98,7 +98,8 @@ def make(session: Session, machine: Machine) -> Plan:
         else:
             places.append(Place(slot, window))
     running = tuple(window for window in mine if not window.state.is_over())
-    return Plan(tuple(places), running, _once(refused), notes)
+    found = Plan(tuple(places), running, _once(refused), notes)
+    return _leaving_free(pick(found) if pick else found, session.gpus, machine)
 
 
 def _refusal(gpu: Gpu, policy: GpuPolicy, machine: Machine) -> Refusal | None:
@@ -118,7 +119,7 @@ def unused(policy: GpuPolicy, machine: Machine) -> list[Gpu]:
     return [gpu for gpu in found if not refusal(gpu, idle, machine)]
 
 
-def leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
+def _leaving_free(chosen: Plan, policy: GpuPolicy, machine: Machine) -> Plan:
     """Return the plan with ``leave_free`` of the GPUs that nobody uses left to others."""
     if not policy.leave_free:
         return chosen

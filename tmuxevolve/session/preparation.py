@@ -98,15 +98,14 @@ def prepare(
     look: bool = False,
     wanted: Sequence[str] = (),
     idle: Idle | None = None,
-    now: datetime | None = None,
     pick: Callable[[Plan], Plan] | None = None,
 ) -> Preparation:
     """Look at the machine and decide what to start; nothing is changed.
 
     ``generations`` is what the command line says in place of the session's; ``wanted`` are service
     windows to open too. What workers of this session have left behind when they were killed is
-    ended before, unless it is only a ``look``. ``idle`` remembers how long GPUs have been free;
-    ``now`` is the local time of the schedule; ``pick`` leaves out places before they are counted.
+    ended before, unless it is only a ``look``. ``idle`` remembers how long GPUs have been free,
+    ``pick`` leaves out places before they are counted.
     """
     mux.check()
     if not look:
@@ -118,10 +117,8 @@ def prepare(
     machine = plan.Machine(snapshot, claims.held(), mux.windows())
     if idle:
         machine = idle.look(machine, session.gpus)
-    chosen = plan.make(session, machine)
-    chosen = plan.leaving_free(pick(chosen) if pick else chosen, session.gpus, machine)
-    chosen = plan.at_most(chosen, job.workers_wanted)
-    chosen = _by_the_clock(chosen, session, now or datetime.now())
+    chosen = plan.at_most(plan.make(session, machine, pick), job.workers_wanted)
+    chosen = _by_the_clock(chosen, session)
     if session.min_free_memory:
         chosen = limits.within(chosen, session.min_free_memory)
     if session.notify and (chosen.places or wanted):
@@ -133,11 +130,11 @@ def prepare(
     )
 
 
-def _by_the_clock(chosen: Plan, session: Session, now: datetime) -> Plan:
+def _by_the_clock(chosen: Plan, session: Session) -> Plan:
     """Return the plan with nothing new while the session's schedule says so."""
     if session.schedule is None:
         return chosen
-    found = schedule.parse(session.schedule)
+    found, now = schedule.parse(session.schedule), datetime.now()
     if found.is_open(now):
         return chosen
     note = f"schedule {session.schedule}: nothing starts before {opening(found, now)}"

@@ -192,7 +192,7 @@ class Top(App[None]):
         if row is None:
             return
         try:
-            lines = () if row.stopped else self._hand.printed(row.window)
+            lines = self._hand.printed(row.window)
         except (TmuxEvolveError, OSError) as error:
             lines = (str(error),)
         shown = lines or ("nothing: the window is gone",)
