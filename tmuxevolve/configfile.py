@@ -59,14 +59,14 @@ def find_file(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     """Return the sessions file to use. Raises UsageError that says where it was looked for."""
     if explicit or environ.get(_FILE_VARIABLE):
         path = (cwd / (explicit or environ[_FILE_VARIABLE])).absolute()
-        if not _exists(path):
+        if not exists(path):
             by = "" if explicit else f" (from ${_FILE_VARIABLE})"
             raise UsageError(f"{path}: no such file{by}")
         return path
     home = environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME', '~')}/.config"
     places = (cwd / FILE_NAME, Path(home) / "tmuxevolve" / FILE_NAME)
     for path in places:
-        if _exists(path):
+        if exists(path):
             return path
     looked = ", ".join(map(str, places))
     raise UsageError(
@@ -74,7 +74,8 @@ def find_file(explicit: Path | None, environ: Mapping[str, str], cwd: Path) -> P
     )
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Say whether something is there; what cannot be looked at is not."""
     try:
         return path.exists()
     except OSError:  # too long a name, a folder that may not be entered

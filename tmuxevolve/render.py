@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,10 @@ def started(result: Started, program: str, server: str | None = None) -> str:
     ``server`` is the tmux server's name where one was given.
     """
     lines = []
-    rows = [*map(_started_row, result.windows), *map(_service_row, result.services)]
+    rows = [
+        *(_started_row(window, window.slot) for window in result.windows),
+        *(_started_row(service, "-") for service in result.services),
+    ]
     if rows:
         lines += [f"session {result.session}, results in {result.results}", ""]
         lines += table(("WINDOW", "GPU", "PID", "STATE"), rows)
@@ -179,14 +182,9 @@ def _paint(line: str, start: int, end: int) -> str:
     return f"{line[:start]}\x1b[{code}m{cell}\x1b[0m{line[end:]}" if code else line
 
 
-def _started_row(window: StartedWindow) -> Sequence[str]:
+def _started_row(window: StartedWindow | StartedService, slot: str) -> Sequence[str]:
     state = window.state.value + (f": {window.reason}" if window.reason else "")
-    return (window.window, window.slot, str(window.pid or "-"), state)
-
-
-def _service_row(service: StartedService) -> Sequence[str]:
-    state = service.state.value + (f": {service.reason}" if service.reason else "")
-    return (service.window, "-", str(service.pid or "-"), state)
+    return (window.window, slot, str(window.pid or "-"), state)
 
 
 def _next_steps(first: str, program: str, server: str | None) -> list[str]:
@@ -196,8 +194,13 @@ def _next_steps(first: str, program: str, server: str | None) -> list[str]:
         f"status{where}": "how far they all are",
         f"stop{where}": "end them all",
     }
+    return next_steps(steps, program)
+
+
+def next_steps(steps: Mapping[str, str], program: str) -> list[str]:
+    """Return what to type next, a line each, with what that is for."""
     width = max(map(len, steps))
-    return [f"{program} {verb:{width}}  # {what}" for verb, what in steps.items()]
+    return [f"{program} {words:{width}}  # {what}" for words, what in steps.items()]
 
 
 def _how(result: Stopped) -> str:

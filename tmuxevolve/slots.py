@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -11,6 +13,7 @@ from tmuxevolve.gpus import Gpu
 # The last two digits of a window's index are the GPU's, also for a second worker on it.
 _STRIDE = 100
 _MIG_INSTANCES = 7
+_UNIQUE_BYTES = 8
 
 
 class Slot(msgspec.Struct, frozen=True):
@@ -49,6 +52,16 @@ def window_name(label: str) -> str:
     device, _, share = label.partition("/")
     name = device if device.startswith("cpu") else f"gpu{device.replace(':', '-')}"
     return f"{name}-w{share}" if share else name
+
+
+def new_worker(window: str) -> str:
+    """Return a name for a worker in this window that no other one has."""
+    return f"{window}-{os.urandom(_UNIQUE_BYTES).hex()}"
+
+
+def window_of(worker: str) -> str:
+    """Return the name of the window that a worker was started in."""
+    return re.sub(rf"-[0-9a-f]{{{2 * _UNIQUE_BYTES}}}$", "", worker)
 
 
 def of_gpus(gpus: Sequence[Gpu], per_gpu: int) -> Iterator[Slot]:

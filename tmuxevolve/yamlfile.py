@@ -67,7 +67,12 @@ def load(path: Path) -> Document:
 
 def one_line(text: str) -> str:
     """Return a text without line breaks or control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return " ".join(plain(text).split())
+
+
+def plain(text: str) -> str:
+    """Return a text with a blank for each character that a terminal would act on."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _where(keys: KeyPath) -> str:

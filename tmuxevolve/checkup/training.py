@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from tmuxevolve import trainers
 from tmuxevolve.checkup import Check, Scene, failed, passed, warned
+from tmuxevolve.configfile import exists
 from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.session import evolve
 from tmuxevolve.trainers import inspection
@@ -86,14 +86,7 @@ def _images(name: str, dataset: Dataset, shown: str) -> Check:
 
 def _missing(dataset: Dataset) -> Iterator[str]:
     for split, paths in dataset.splits.items():
-        yield from (f"{split} {path}" for path in paths if not _exists(path))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        return False
+        yield from (f"{split} {path}" for path in paths if not exists(path))
 
 
 def weights(scene: Scene) -> Check | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tmuxevolve.errors import NotRunningError, UsageError
+from tmuxevolve.errors import MissingError, NotRunningError, UsageError
 from tmuxevolve.multiplexer import Attach, Multiplexer, Window
 
 
@@ -16,6 +16,14 @@ def attach(
     refuse_several(windows, "name one with -s")
     exact = [window for window in windows if window.facts.slot == slot]
     return mux.attach((exact or windows)[0], select=slot is not None, environ=environ)
+
+
+def windows_if_any(mux: Multiplexer) -> Sequence[Window]:
+    """Return our workers' windows; none where tmux is missing."""
+    try:
+        return mux.windows()
+    except MissingError:
+        return ()
 
 
 def select(windows: Sequence[Window], name: str | None, wanted: Iterable[str]) -> list[Window]:

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 import msgspec
 
-from tmuxevolve.errors import MissingError, NotRunningError, UsageError
+from tmuxevolve.errors import NotRunningError, UsageError
 from tmuxevolve.multiplexer import Multiplexer
 from tmuxevolve.recording import files
-from tmuxevolve.session.attach import refuse_several
+from tmuxevolve.session.attach import refuse_several, windows_if_any
 from tmuxevolve.slots import window_name
 
 POLL = 0.2
@@ -51,10 +51,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 def locate(mux: Multiplexer, session: str | None, configured: Callable[[], Path]) -> Path:
     """Return a session's results directory: the running one's, or what its file says."""
-    try:
-        windows = [w for w in mux.windows() if session in {None, w.facts.session}]
-    except MissingError:
-        windows = []
+    windows = [w for w in windows_if_any(mux) if session in {None, w.facts.session}]
     if not windows:
         return configured()
     refuse_several(windows, "name one with -s")

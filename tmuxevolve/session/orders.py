@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from tmuxevolve.memory import Limit
 from tmuxevolve.order import Order
 from tmuxevolve.session.evolve import Job
 from tmuxevolve.session.plan import Place
-from tmuxevolve.slots import cuda_environment
+from tmuxevolve.slots import cuda_environment, new_worker
 
 if TYPE_CHECKING:
     from tmuxevolve.counter import Direct
@@ -48,7 +47,7 @@ def parcels_of(common: Common, held: Sequence[tuple[Place, Claim | None]]) -> li
 def _order(common: Common, place: Place, number: int) -> Order:
     session, slot = common.session, place.slot
     return Order(
-        worker=f"{slot.name}-{os.urandom(8).hex()}",
+        worker=new_worker(slot.name),
         window=slot.name,
         argv=common.job.argv,
         evolution=common.job.evolution,

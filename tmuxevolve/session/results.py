@@ -6,7 +6,6 @@ It is read from the results directory alone, in either mode, while workers run o
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -17,14 +16,13 @@ import msgspec
 
 from tmuxevolve import trainers
 from tmuxevolve.errors import NothingFoundError
+from tmuxevolve.slots import window_of
 from tmuxevolve.study import definition, history
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Asked, Journal, Told
 from tmuxevolve.study.rows import Layout
 
-# What `start` puts behind a window's name, so that no two workers have the same one.
-_UNIQUE = r"-[0-9a-f]{16}$"
 _LEFT_OUT = "evolve.csv: {} left out: other hyps, or no finite numbers for them"
 
 
@@ -46,7 +44,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def window(self) -> str | None:
         """Return the name of the window that it was trained in."""
-        return re.sub(_UNIQUE, "", self.worker) if self.worker else None
+        return window_of(self.worker) if self.worker else None
 
     @property
     def duration(self) -> float | None:

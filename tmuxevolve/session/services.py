@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -21,6 +20,7 @@ from tmuxevolve.multiplexer import Facts, Multiplexer, Opening, Window
 from tmuxevolve.order import Order, Report
 from tmuxevolve.processes import Ended, Target
 from tmuxevolve.session.windows import TAKEN, open_all
+from tmuxevolve.slots import new_worker
 
 WATCH, OVERVIEW = "watch", "overview"
 _ENTRY = Path(__file__).parent.with_name("service_entry.py")
@@ -93,7 +93,7 @@ def _parcel(request: Request, name: str, mux: Multiplexer) -> Parcel:
     argv = ("tmuxevolve", *_arguments(request, name), *mux.options)
     env = {**passed(request.environ), "PWD": str(session.workdir)}
     order = Order(
-        worker=f"{name}-{os.urandom(8).hex()}",
+        worker=new_worker(name),
         window=name,
         argv=argv,
         workdir=str(session.workdir),

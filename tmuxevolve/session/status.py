@@ -10,11 +10,12 @@ import msgspec
 
 from tmuxevolve import claims, gpus, processes, trainers
 from tmuxevolve.config import GpuPolicy
-from tmuxevolve.errors import MissingError, UsageError
+from tmuxevolve.errors import UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
+from tmuxevolve.session.attach import windows_if_any
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.survey import Survey, survey
 from tmuxevolve.study.table import Tally
@@ -159,7 +160,8 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
 def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
     """Return every GPU of the machine, and why those that are not free are not."""
     snapshot = gpus.snapshot(environ)
-    machine = plan.Machine(snapshot, claims.held(), _windows(mux))
+    # The windows only put names to claims.
+    machine = plan.Machine(snapshot, claims.held(), windows_if_any(mux))
     refusals = ((gpu, plan.refusal(gpu, policy, machine)) for gpu in snapshot.gpus)
     return GpuList(
         at=time.time(),
@@ -176,14 +178,6 @@ def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) ->
             for gpu, refusal in refusals
         ),
     )
-
-
-def _windows(mux: Multiplexer) -> Sequence[Window]:
-    """Return our windows, which only put names to claims: none where tmux is missing."""
-    try:
-        return mux.windows()
-    except MissingError:
-        return ()
 
 
 class Results(msgspec.Struct, frozen=True):
