@@ -117,6 +117,23 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
 
 
+class SlurmJobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The jobs that ``launcher: slurm`` submits, in sbatch's own words; each is one worker."""
+
+    workers: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    partition: str | None = None
+    account: str | None = None
+    time: str | int | None = None
+    gres: str | None = None
+    constraint: str | None = None
+    extra: tuple[str, ...] = ()
+
+    @property
+    def on_gpu(self) -> bool:
+        """Say whether the jobs ask for GPUs, as far as their options tell."""
+        return "gpu" in " ".join((self.gres or "", *self.extra)).lower()
+
+
 class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A session as written in the file."""
 
@@ -136,12 +153,15 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schedule: str | None = None
     overview: bool = False
     notify: Notify | None = None
+    launcher: Literal["local", "slurm"] = "local"
+    slurm: SlurmJobs | None = None
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A session resolved: absolute paths, the command as argv, ``source`` the file it is from.
 
-    ``concealed`` maps the command's words that hold values of ``env`` to what may be shown.
+    ``slurm`` is None unless that is the launcher. ``concealed`` maps the command's words that hold
+    values of ``env`` to what may be shown.
     """
 
     name: str
@@ -162,6 +182,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     schedule: str | None = None
     overview: bool = False
     notify: Notify | None = None
+    slurm: SlurmJobs | None = None
     concealed: dict[str, str] = {}
 
     def shown(self, argv: Sequence[str]) -> tuple[str, ...]:

@@ -57,14 +57,15 @@ class Desk:
         parcels: Mapping[str, Parcel],
         alive: Callable[[], Collection[str]],
         clock: Callable[[], float] = time.monotonic,
+        timeout: float = TIMEOUT,
     ) -> dict[str, Report]:
         """Give each worker its parcel and return their reports, by worker.
 
         ``alive`` says which workers still have a process; those that ended without a report, or
-        say nothing for TIMEOUT seconds, are missing from the result.
+        say nothing for ``timeout`` seconds, are missing from the result.
         """
         reports: dict[str, Report] = {}
-        deadline, next_look = clock() + TIMEOUT, clock() + _LOOK
+        deadline, next_look = clock() + timeout, clock() + _LOOK
         waiting = set(parcels)
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ, data=_LISTENER)

@@ -24,6 +24,7 @@ from tmuxevolve.census import (
     is_messenger,
     mark,
     names,
+    parents_of_all,
     send,
     staff_of,
 )
@@ -31,7 +32,17 @@ from tmuxevolve.census import (
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["MARK", "Ended", "Target", "abandoned", "end", "ours", "signal_workers", "trainer_pids"]
+__all__ = [
+    "MARK",
+    "Ended",
+    "Target",
+    "abandoned",
+    "end",
+    "first_of",
+    "ours",
+    "signal_workers",
+    "trainer_pids",
+]
 
 _POLL = 0.05
 # After the trainer itself is gone its helpers get this long before they are terminated.
@@ -103,6 +114,15 @@ def signal_workers(workers: Mapping[str, int], number: Signals) -> None:
                 process = psutil.Process(pid)
                 if names(pid, name):
                     send(process, number)
+
+
+def first_of(worker: str) -> int | None:
+    """Return a worker's first process, where no window tells; None when there is none."""
+    import psutil
+
+    staff = {pid for pid in psutil.pids() if names(pid, worker) and mark(pid) == worker}
+    parents = parents_of_all()
+    return next((pid for pid in sorted(staff) if parents.get(pid) not in staff), None)
 
 
 def abandoned(workers: Mapping[str, int]) -> frozenset[str]:

@@ -12,12 +12,19 @@ from pathlib import Path
 import msgspec
 
 from tmuxevolve import commandline, placeholders
-from tmuxevolve.config import NOTICE, Notify, Session, SessionEntry
+from tmuxevolve.config import NOTICE, GpuPolicy, Notify, Session, SessionEntry, SlurmJobs
 from tmuxevolve.yamlfile import Document, KeyPath
 
 PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _SMALLEST = 16 << 20
+_OURS_OF_SBATCH = frozenset(
+    {
+        *("-J", "--job-name", "--comment", "-D", "--chdir", "-o", "--output", "-e", "--error"),
+        *("--open-mode", "--signal", "--export", "--requeue", "--no-requeue", "-N", "--nodes"),
+        *("-n", "--ntasks", "--wrap", "--parsable", "-a", "--array"),
+    }
+)
 _OURS = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
@@ -57,6 +64,7 @@ class _Resolver(msgspec.Struct, frozen=True):
             schedule=self._schedule(),
             overview=entry.overview,
             notify=entry.notify and self._notify(entry.notify, env),
+            slurm=self._slurm(),
         )
 
     def _env(self, name: str, value: str) -> str:
@@ -89,6 +97,31 @@ class _Resolver(msgspec.Struct, frozen=True):
             what = "a trainer's own evolution cannot pause: evolve.mode: cooperative can"
             raise self.document.error(keys, what)
         return text
+
+    def _slurm(self) -> SlurmJobs | None:
+        """Return the jobs to submit; refuse what would have no meaning beside them."""
+        entry = self.entry
+        if entry.launcher == "local":
+            return None
+        if entry.slurm is None:
+            what = "say how many jobs there are to be: slurm: {workers: 4}"
+            raise self.document.error(self._keys("launcher"), what)
+        if entry.evolve.mode == "native":
+            what = "launcher: slurm shares one study: evolve.mode: cooperative"
+            raise self.document.error(self._keys("evolve", "mode"), what)
+        chosen = {"gpus": GpuPolicy(), "cpu_slots": 0, "schedule": None, "min_free_memory": None}
+        for key, nothing in chosen.items():
+            if getattr(entry, key) != nothing:
+                what = (
+                    "with launcher: slurm GPUs, memory and times are Slurm's to choose: remove it"
+                )
+                raise self.document.error(self._keys(key), what)
+        for number, word in enumerate(entry.slurm.extra):
+            option = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if option in _OURS_OF_SBATCH:
+                what = f"{option}: tmuxevolve sets it for each job"
+                raise self.document.error(self._keys("slurm", "extra", str(number)), what)
+        return entry.slurm
 
     def _workdir(self) -> Path:
         path = self._path("workdir", self.entry.workdir)

@@ -60,6 +60,9 @@ TEXTS: dict[str, dict[str, str]] = {
         "stop": "How `tmuxevolve stop` ends a trainer.",
         "schedule": 'When workers may run, such as "22:00-07:00". Left out: always.',
         "overview": "true: a window `overview` in the session shows what `tmuxevolve top` shows.",
+        "launcher": "local: windows on this machine's GPUs. slurm: jobs, one for each worker, and a"
+        " window here that follows each.",
+        "slurm": "The jobs that launcher: slurm submits.",
         "notify": "Who is told that the budget is spent, a window failed, or a generation is the"
         " best so far. Left out: nobody.",
     },
@@ -127,6 +130,16 @@ TEXTS: dict[str, dict[str, str]] = {
         "signal": "The first signal, to the trainer alone.",
         "grace": "How long the trainer may take to end by itself; then its whole process tree gets"
         " SIGTERM and, 5 s later, SIGKILL." + _DURATIONS,
+    },
+    "SlurmJobs": {
+        "workers": "How many jobs there are to be; each is one worker.",
+        "partition": "sbatch's --partition. Left out: the cluster's default.",
+        "account": "sbatch's --account.",
+        "time": "sbatch's --time, such as 12:00:00. Before it is over the job gives its generation"
+        " back and is queued again. Left out: the partition's default.",
+        "gres": "sbatch's --gres, such as gpu:1: what one worker needs.",
+        "constraint": "sbatch's --constraint: features that a node must have.",
+        "extra": 'More of sbatch\'s options: ["--cpus-per-task=8", "--mem=32G"].',
     },
     "Notify": {
         "command": "A program to run, as text or list; {title}, {message} and {event} are filled"

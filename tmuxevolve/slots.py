@@ -1,10 +1,11 @@
-"""A slot is the place of one worker: a GPU, a MIG instance, a share of one, or a CPU slot."""
+"""A slot is the place of one worker: a GPU, a MIG instance, a share of one, a CPU slot, a job."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import msgspec
 
@@ -17,16 +18,17 @@ _UNIQUE_BYTES = 8
 
 
 class Slot(msgspec.Struct, frozen=True):
-    """Place number ``share`` on a device; ``gpu`` is None for CPU slot ``number``."""
+    """Place number ``share`` on a device; ``gpu`` is None for CPU slot or job ``number``."""
 
     number: int
     gpu: Gpu | None = None
     share: int = 0
+    kind: Literal["cpu", "job"] = "cpu"
 
     @property
     def label(self) -> str:
         """Return what people type for it: "2", "1:0" (MIG), "2/1" (its second worker), "cpu0"."""
-        device = self.gpu.label if self.gpu else f"cpu{self.number}"
+        device = self.gpu.label if self.gpu else f"{self.kind}{self.number}"
         return f"{device}/{self.share}" if self.share else device
 
     @property
@@ -50,7 +52,7 @@ class Slot(msgspec.Struct, frozen=True):
 def window_name(label: str) -> str:
     """Return the name of a slot's window: "gpu1-0" for "1:0"."""
     device, _, share = label.partition("/")
-    name = device if device.startswith("cpu") else f"gpu{device.replace(':', '-')}"
+    name = device if device.startswith(("cpu", "job")) else f"gpu{device.replace(':', '-')}"
     return f"{name}-w{share}" if share else name
 
 
@@ -74,6 +76,11 @@ def of_gpus(gpus: Sequence[Gpu], per_gpu: int) -> Iterator[Slot]:
 def of_cpu(count: int) -> Iterator[Slot]:
     """Return this many CPU slots."""
     return (Slot(number) for number in range(count))
+
+
+def of_jobs(count: int) -> Iterator[Slot]:
+    """Return the slots of this many jobs."""
+    return (Slot(number, kind="job") for number in range(count))
 
 
 def cuda_environment(gpu: Gpu | None, visible: str) -> dict[str, str]:

@@ -127,7 +127,7 @@ class _Worker:
             wait=self._wait,
             end=self._end,
             cause=self._guard.exceeded,
-            printed=_printed,
+            printed=self._printed,
             say=say,
             load=self._load,
             outbox=self._outbox,
@@ -140,7 +140,7 @@ class _Worker:
 
         trainer = trainers.find(order.evolution.recipe.trainer, ())
         evolution = Evolution(order.evolution, trainer, window, self._interrupts)
-        return evolution.run(heartbeat.myself(order.worker, order.window))
+        return evolution.run(heartbeat.myself(order.worker, order.window, order.job))
 
     @property
     def began(self) -> bool:
@@ -239,6 +239,17 @@ class _Worker:
                     raise
             self._interrupts.wait(_LOOK)
 
+    def _printed(self, notice: str) -> str:
+        from tmuxevolve import console
+        from tmuxevolve.multiplexer import pane
+
+        try:
+            if console.VARIABLE in os.environ:
+                return console.printed_since(notice, self._order.worker)
+            return pane.printed_since(notice, os.environ)
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
     def _end(self, first: Signals | None = None) -> None:
         """End what is left of the trainer's tree; look at the GPU anew before the next start."""
         self._device = {}
@@ -258,19 +269,10 @@ class _InterruptedError(TmuxEvolveError):
         super().__init__("interrupted")
 
 
-def _printed(notice: str) -> str:
-    from tmuxevolve.multiplexer import pane
-
-    try:
-        return pane.printed_since(notice, os.environ)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-
-
 def _cuda(order: Order) -> dict[str, str]:
     """Look at the GPU once more, under the claim, and name it as it is numbered now."""
     if order.uuid is None:
-        return cuda_environment(None, order.gpus.visible)
+        return order.device
     from tmuxevolve import gpus
     from tmuxevolve.session.plan import workers_on
 

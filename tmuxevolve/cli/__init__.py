@@ -52,7 +52,10 @@ COMMANDS = {
         "schema": ("setup", "Print the JSON Schema of sessions.yaml, for editors."),
         "notify": ("notify", "Send a test notification, to all that a session's notify names."),
     },
-    "": {"follow": ("watching", "Open workers as GPUs become free, until the budget is spent.")},
+    "": {
+        "follow": ("watching", "Open workers as GPUs become free, until the budget is spent."),
+        "job": ("watching", "Show what a Slurm job prints, until it is over."),
+    },
 }
 
 

@@ -114,11 +114,12 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
       tmuxevolve status yolov5 --json
     """
     from tmuxevolve import render
+    from tmuxevolve.session import jobs
     from tmuxevolve.session import status as core
     from tmuxevolve.session.attach import select
 
     mux = world.multiplexer(socket_name)
-    windows = mux.all_windows()
+    windows = jobs.all_windows(mux)
     chosen = select(windows, session, []) if session or windows else []
     found = core.status(mux, chosen, os.environ)
     if as_json:

@@ -1,4 +1,4 @@
-"""follow: what runs in a session's watch window."""
+"""What runs in windows that no worker runs in: follow in `watch`, job where one is followed."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def follow(
     _say(f"{session}: looking every {INTERVAL:g} s for free GPUs")
     while not ended.is_set() and follower.look():
         ended.wait(INTERVAL)
+
+
+@click.command(hidden=True)
+@click.argument("number")
+@click.option("--output", type=click.Path(path_type=Path), help="Where jobs' own output is.")
+@options.socket_option
+def job(number: str, output: Path | None, socket_name: str | None) -> int:
+    """Show what a Slurm job prints, until it is over.
+
+    `start` opens a window with it for each job. To close that ends nothing.
+    """
+    del socket_name
+    from tmuxevolve.session.following import Following
+
+    return Following(number, output).until_over()
 
 
 def _say(text: str) -> None:

@@ -12,10 +12,19 @@ def attach(
     mux: Multiplexer, name: str | None, slot: str | None, environ: Mapping[str, str]
 ) -> Attach:
     """Return the process that shows a session, at the window of ``slot`` if one is named."""
-    windows = select(mux.all_windows(), name, [slot] if slot else [])
+    from tmuxevolve.session import jobs
+
+    windows = select(jobs.all_windows(mux), name, [slot] if slot else [])
     refuse_several(windows, "name one with -s")
     exact = [window for window in windows if window.facts.slot == slot]
-    return mux.attach((exact or windows)[0], select=slot is not None, environ=environ)
+    chosen = next((window for window in exact or windows if window.pane), None)
+    if chosen is None:
+        facts = windows[0].facts
+        raise NotRunningError(
+            f"{facts.slot} of session {facts.session} has no window here:"
+            f" tmuxevolve start {facts.session} opens one"
+        )
+    return mux.attach(chosen, select=slot is not None, environ=environ)
 
 
 def windows_if_any(mux: Multiplexer) -> Sequence[Window]:

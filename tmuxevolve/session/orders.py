@@ -38,13 +38,14 @@ class Common(msgspec.Struct, frozen=True):
 
 def parcels_of(common: Common, held: Sequence[tuple[Place, Claim | None]]) -> list[Parcel]:
     """Return an order and its claim for each place, in order."""
-    orders = [_order(common, place, number) for number, (place, _) in enumerate(held)]
+    orders = [order(common, place, number) for number, (place, _) in enumerate(held)]
     return [
-        Parcel(order, claim, _direct(order)) for order, (_, claim) in zip(orders, held, strict=True)
+        Parcel(told, claim, _direct(told)) for told, (_, claim) in zip(orders, held, strict=True)
     ]
 
 
-def _order(common: Common, place: Place, number: int) -> Order:
+def order(common: Common, place: Place, number: int) -> Order:
+    """Return the order for a worker at this place, the ``number``-th of its start."""
     session, slot = common.session, place.slot
     return Order(
         worker=new_worker(slot.name),
@@ -68,13 +69,13 @@ def _order(common: Common, place: Place, number: int) -> Order:
     )
 
 
-def _direct(order: Order) -> Direct | None:
+def _direct(told: Order) -> Direct | None:
     """Return what to run at once, unless something comes before it: a wait, a study, a limit."""
-    if order.delay or order.evolution or order.memory:
+    if told.delay or told.evolution or told.memory:
         return None
     return {
-        "argv": order.argv,
-        "folder": order.workdir,
-        "env": {**environment(order), **order.device},
-        "until": order.found_until,
+        "argv": told.argv,
+        "folder": told.workdir,
+        "env": {**environment(told), **told.device},
+        "until": told.found_until,
     }

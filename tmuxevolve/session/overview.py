@@ -12,10 +12,10 @@ import msgspec
 from tmuxevolve import trainers
 from tmuxevolve.errors import UsageError
 from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
-from tmuxevolve.session import curve, eta, status
+from tmuxevolve.session import curve, eta, jobs, status
 from tmuxevolve.session.attach import refuse_several, select
 from tmuxevolve.session.curve import Point
-from tmuxevolve.session.status import Results, SessionStatus, WindowStatus
+from tmuxevolve.session.status import Results, Seen, SessionStatus, WindowStatus
 from tmuxevolve.study import history
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.record import Part, Watch
@@ -81,7 +81,7 @@ class Watcher:
 
         Windows that are gone stay in it, as they were. Raises TmuxEvolveError.
         """
-        live = {w.facts.slot: w for w in workers(self._mux.windows(), self._session)}
+        live = {w.facts.slot: w for w in workers(jobs.all_windows(self._mux), self._session)}
         self._windows |= live
         if not self._windows:
             return None
@@ -92,7 +92,7 @@ class Watcher:
         results = self._results_of(facts)
         found = status.of_session(windows, seen, results.look())
         rows = (
-            _row(window, state, seen.screens.get(window.pane, ()), results)
+            _row(window, state, seen, results)
             for window, state in zip(windows, found.windows, strict=True)
         )
         return _overview(found, tuple(rows), results)
@@ -114,9 +114,13 @@ def choose(mux: Multiplexer, name: str | None) -> str:
 
 
 def workers(windows: Sequence[Window], session: str) -> list[Window]:
-    """Return a session's windows that hold workers: not the one that the caller itself runs in."""
+    """Return a session's windows that hold workers, or follow jobs.
+
+    Not the one that the caller itself runs in.
+    """
     mine = {os.getpid(), os.getppid()}
-    return [w for w in windows if w.facts.session == session and w.pid not in mine]
+    found = (w for w in windows if w.facts.role in status.WORK and w.pid not in mine)
+    return [window for window in found if window.facts.session == session]
 
 
 class _Study:
@@ -128,6 +132,7 @@ class _Study:
         self._watch = Watch(Files(Path(facts.results)))
         self._curve = _Curve()
         self.at_work: Mapping[str, int] = {}
+        self._in_jobs: Mapping[str, str] = {}
 
     def look(self) -> Results:
         try:
@@ -135,7 +140,12 @@ class _Study:
         except (OSError, UsageError) as error:
             return Results(problem=str(error))
         self.at_work = survey.at_work if survey else {}
+        self._in_jobs = survey.in_jobs if survey else {}
         return status.of_study(self._facts, survey)
+
+    def worker_of(self, window: Window, state: WindowStatus) -> str:
+        """Return the window's worker; of a job, the one that it runs as since it last began."""
+        return self._in_jobs.get(state.job.id if state.job else "", window.facts.worker)
 
     def part(self, worker: str) -> Part:
         record = self._watch.record
@@ -192,6 +202,10 @@ class _Table:
         names = history.columns(path)[len(layout.metrics) :]
         return Table(path, layout, names, keys=False, curve=True) if names else None
 
+    def worker_of(self, window: Window, state: WindowStatus) -> str:
+        del state
+        return window.facts.worker
+
     def part(self, worker: str) -> Part:
         del worker
         return Part()
@@ -225,17 +239,15 @@ def _gone(window: Window) -> Window:
     return msgspec.structs.replace(window, dead=True, pane="")
 
 
-def _row(
-    window: Window, state: WindowStatus, screen: Sequence[str], results: _Study | _Table
-) -> Row:
-    worker, progress = window.facts.worker, None
+def _row(window: Window, state: WindowStatus, seen: Seen, results: _Study | _Table) -> Row:
+    worker, progress = results.worker_of(window, state), None
     if state.state is State.RUNNING:
         trainer = trainers.find(window.facts.trainer, ())
-        progress = trainer.progress(_of_this_training(screen))
+        progress = trainer.progress(_of_this_training(seen.screens.get(window.pane, ())))
     return Row(
         window=window,
         status=state,
-        stopped=not window.pane,
+        stopped=window.dead and not window.pane,
         progress=progress,
         eta=eta.of_training(progress, results.elapsed(worker)),
         part=results.part(worker),
@@ -250,7 +262,7 @@ def _of_this_training(screen: Sequence[str]) -> Sequence[str]:
 
 def _overview(session: SessionStatus, rows: tuple[Row, ...], results: _Study | _Table) -> Overview:
     seconds = results.seconds
-    rests = {row.window.facts.worker: row.eta for row in rows}
+    rests = {results.worker_of(row.window, row.status): row.eta for row in rows}
     running = [rests.get(worker) for worker in results.at_work]
     left = None if session.budget is None else session.budget - (session.generations or 0)
     return Overview(

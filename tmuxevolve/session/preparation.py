@@ -107,6 +107,10 @@ def prepare(
     ended before, unless it is only a ``look``. ``idle`` remembers how long GPUs have been free,
     ``pick`` leaves out places before they are counted.
     """
+    if session.slurm:
+        from tmuxevolve.session import submission
+
+        return submission.prepare(session, mux, generations, wanted=wanted, pick=pick)
     mux.check()
     if not look:
         clear(mux, session.name)

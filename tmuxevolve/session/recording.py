@@ -52,7 +52,14 @@ def begin(
     Whatever prevents it is a note: the trainings go on.
     """
     lost = {window_name(w.facts.slot): w for w in running if not w.recorded}
-    names = [*(place.slot.name for place in places), *lost]
+    recorded = of_windows(results, [*(place.slot.name for place in places), *lost], environ)
+    if recorded.fifos:
+        mux.record([(window, recorded.fifos[name]) for name, window in lost.items()])
+    return recorded
+
+
+def of_windows(results: Path, names: Sequence[str], environ: Mapping[str, str]) -> Recording:
+    """Start a recorder for the windows of these names."""
     if not names:
         return Recording()
     where = files.folder(os.uname().nodename)
@@ -65,7 +72,6 @@ def begin(
         what = error.strerror or str(error)
         note = f"{error.filename or results}: {what}: the windows' output is not kept"
         return Recording(notes=(note,))
-    mux.record([(window, fifos[name]) for name, window in lost.items()])
     return Recording(fifos)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from signal import Signals
@@ -42,6 +42,20 @@ class Request(msgspec.Struct, frozen=True):
     generations: int | None = None
 
 
+class Service(msgspec.Struct, frozen=True):
+    """A window that runs a command of ours, ``argv``; ``replaces`` is the one whose place it takes.
+
+    ``facts`` may lack the worker's name, which is made then, and the command.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    index: int
+    facts: Facts
+    replaces: Window | None = None
+    front: bool = False
+
+
 def wanted(session: Session, *, follow: bool) -> tuple[str, ...]:
     """Return the names of the service windows that the session asks for."""
     gpus = session.gpus
@@ -59,19 +73,26 @@ def open_missing(request: Request, mux: Multiplexer, taken: Sequence[int]) -> di
     names = [name for name in request.names if name == WATCH or not _runs(there.get(name))]
     end([there[name] for name in names if name in there])
     indexes = (n for n in count(_FIRST_INDEX) if n not in taken)
-    parcels = [_parcel(request, name, mux) for name in names]
+    services = [_service(request, name, there.get(name), next(indexes)) for name in names]
+    return open_services(request.session, services, mux, request.environ)
+
+
+def open_services(
+    session: Session, services: Sequence[Service], mux: Multiplexer, environ: Mapping[str, str]
+) -> dict[str, Report]:
+    """Open windows that run commands of ours; return their reports, by name."""
+    parcels = [_parcel(session, service, mux, environ) for service in services]
 
     def openings(address: str) -> list[Opening]:
-        return [
-            _opening(request, parcel.order, address, there.get(parcel.order.window), next(indexes))
-            for parcel in parcels
-        ]
+        pairs = zip(services, parcels, strict=True)
+        return [_opening(session, s, parcel.order, address) for s, parcel in pairs]
 
-    reports = open_all(mux, request.session.name, parcels, openings)
-    return {name: report or TAKEN for name, report in zip(names, reports, strict=True)}
+    reports = open_all(mux, session.name, parcels, openings)
+    pairs = zip(services, reports, strict=True)
+    return {service.name: report or TAKEN for service, report in pairs}
 
 
-def end(windows: Sequence[Window]) -> dict[str, Ended]:
+def end(windows: Iterable[Window]) -> dict[str, Ended]:
     """End the processes of service windows; return what it took, by worker."""
     return processes.end(
         Target(
@@ -88,13 +109,14 @@ def _runs(window: Window | None) -> bool:
     return window is not None and not window.dead
 
 
-def _parcel(request: Request, name: str, mux: Multiplexer) -> Parcel:
-    session = request.session
-    argv = ("tmuxevolve", *_arguments(request, name), *mux.options)
-    env = {**passed(request.environ), "PWD": str(session.workdir)}
+def _parcel(
+    session: Session, service: Service, mux: Multiplexer, environ: Mapping[str, str]
+) -> Parcel:
+    argv = ("tmuxevolve", *service.argv, *mux.options)
+    env = {**passed(environ), "PWD": str(session.workdir)}
     order = Order(
-        worker=new_worker(name),
-        window=name,
+        worker=service.facts.worker or new_worker(service.name),
+        window=service.name,
         argv=argv,
         workdir=str(session.workdir),
         env={},
@@ -110,6 +132,20 @@ def _parcel(request: Request, name: str, mux: Multiplexer) -> Parcel:
     )
 
 
+def _service(request: Request, name: str, there: Window | None, index: int) -> Service:
+    facts = msgspec.structs.replace(
+        request.facts,
+        role=name,
+        slot=name,
+        started=time.time(),
+        stop_signal=_SIGNAL,
+        stop_grace=_GRACE,
+    )
+    argv = _arguments(request, name)
+    index = there.index if there else index
+    return Service(name, argv, index, facts, there, front=name == OVERVIEW)
+
+
 def _arguments(request: Request, name: str) -> tuple[str, ...]:
     """Return the command of ours that runs in this window."""
     session = request.session
@@ -121,26 +157,14 @@ def _arguments(request: Request, name: str) -> tuple[str, ...]:
     return ("follow", session.name, "--file", str(session.source), "--gpus", gpus, *budget)
 
 
-def _opening(
-    request: Request, order: Order, address: str, there: Window | None, index: int
-) -> Opening:
-    name = order.window
-    facts = msgspec.structs.replace(
-        request.facts,
-        worker=order.worker,
-        role=name,
-        slot=name,
-        command=shlex.join(order.argv),
-        started=time.time(),
-        stop_signal=order.stop_signal,
-        stop_grace=order.stop_grace,
-    )
+def _opening(session: Session, service: Service, order: Order, address: str) -> Opening:
+    command = service.facts.command or shlex.join(order.argv)
     return Opening(
-        index=there.index if there else index,
-        name=name,
+        index=service.index,
+        name=service.name,
         argv=(sys.executable, "-I", "-S", str(_ENTRY), address, order.worker),
-        workdir=request.session.workdir,
-        facts=facts,
-        replaces=there,
-        front=name == OVERVIEW,
+        workdir=session.workdir,
+        facts=msgspec.structs.replace(service.facts, worker=order.worker, command=command),
+        replaces=service.replaces,
+        front=service.front,
     )

@@ -29,7 +29,7 @@ _COMMAND_CHARS = 2_000
 
 
 class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A window as ``start`` leaves it; ``pid`` is the trainer's."""
+    """A window as ``start`` leaves it; ``pid`` is the trainer's, ``job`` the Slurm job's id."""
 
     window: str
     index: int
@@ -38,6 +38,7 @@ class StartedWindow(msgspec.Struct, frozen=True, kw_only=True):
     pid: int | None
     state: State
     reason: str | None = None
+    job: str | None = None
 
 
 class StartedService(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +84,10 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     """Open a window for each place and hand every worker its order and its claim."""
     session = preparation.session
     _make_results(session)
+    if session.slurm:
+        from tmuxevolve.session import submission
+
+        return submission.start(preparation, mux, environ)
     limit, limited = limits.choose(session, environ)
     begun = evolve.begin(preparation.job, session, alone=not preparation.plan.running)
     held, refused = _claim(preparation.plan, session.gpus.per_gpu, mux)
@@ -113,11 +118,11 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
         refused=(*preparation.plan.refused, *refused),
         notes=(*preparation.notes, *begun, *limited, *unrecorded),
         complete=preparation.is_complete,
-        services=_services(preparation, mux, environ, anything=bool(windows or running)),
+        services=services_of(preparation, mux, environ, anything=bool(windows or running)),
     )
 
 
-def _services(
+def services_of(
     preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str], *, anything: bool
 ) -> tuple[StartedService, ...]:
     """Open the service windows, where there is or will be anything to look at."""

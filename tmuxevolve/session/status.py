@@ -14,12 +14,24 @@ from tmuxevolve.errors import UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
-from tmuxevolve.session import plan
+from tmuxevolve.session import jobs, plan
 from tmuxevolve.session.attach import windows_if_any
+from tmuxevolve.slurm import Job
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.survey import Survey, survey
 from tmuxevolve.study.table import Tally
 from tmuxevolve.terminal import NOTICE
+
+WORK = {WORKER, jobs.ROLE}
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A Slurm job, in Slurm's words; ``reason`` is why it is pending, ``node`` where it runs."""
+
+    id: str
+    state: str
+    reason: str
+    node: str
 
 
 class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +63,7 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     gpu_temperature: int | None
     gpu_power: float | None
     gpu_power_limit: float | None
+    job: JobStatus | None = None
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +106,7 @@ class Seen(msgspec.Struct, frozen=True):
     screens: Mapping[str, Sequence[str]]
     pids: Mapping[str, int]
     snapshot: Snapshot
+    jobs: Mapping[str, Job] = {}
 
 
 class GpuStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,9 +143,10 @@ def see(mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str])
     firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
     on_gpu = any(window.facts.uuid for window in windows)
     return Seen(
-        screens=mux.screens(windows),
+        screens=mux.screens([window for window in windows if window.pane]),
         pids=processes.trainer_pids(firsts),
         snapshot=gpus.snapshot(environ) if on_gpu else Snapshot(()),
+        jobs=jobs.of(windows),
     )
 
 
@@ -152,8 +167,8 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
         best_fitness=results.best_fitness,
         problem=results.problem,
         memory=facts.memory,
-        windows=tuple(_window(w, seen, results) for w in windows if w.facts.role == WORKER),
-        services=tuple(_service(w, seen) for w in windows if w.facts.role != WORKER),
+        windows=tuple(_window(w, seen, results) for w in windows if w.facts.role in WORK),
+        services=tuple(_service(w, seen) for w in windows if w.facts.role not in WORK),
     )
 
 
@@ -192,6 +207,11 @@ class Results(msgspec.Struct, frozen=True):
     skipped: int = 0
     at_work: Mapping[str, int] = msgspec.field(default_factory=dict)
     failures: Mapping[str, Failed] = msgspec.field(default_factory=dict)
+    in_jobs: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+    def worker_of(self, window: Window, job: Job | None) -> str:
+        """Return the window's worker; of a job, the one that it runs as since it last began."""
+        return self.in_jobs.get(job.id if job else "", window.facts.worker)
 
 
 def _results(facts: Facts) -> Results:
@@ -217,6 +237,7 @@ def of_study(facts: Facts, found: Survey | None) -> Results:
         skipped=found.skipped,
         at_work=found.at_work,
         failures=found.failures,
+        in_jobs=found.in_jobs,
     )
 
 
@@ -233,7 +254,9 @@ def of_tally(tally: Tally | None) -> Results:
 
 
 def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
-    failed = results.failures.get(window.facts.worker)
+    job = seen.jobs.get(window.facts.worker)
+    worker = results.worker_of(window, job)
+    failed = results.failures.get(worker)
     facts, ending = window.facts, window.ending
     pid = seen.pids.get(facts.worker)
     gpu = seen.snapshot.find(facts.uuid) if facts.uuid else None
@@ -245,13 +268,13 @@ def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
         device=facts.device,
         uuid=facts.uuid,
         pid=pid,
-        state=_state(window, pid),
+        state=jobs.state(window, job) if facts.role == jobs.ROLE else _state(window, pid),
         exit_status=window.exit_status,
         reason=ending.reason if ending else None,
         started=facts.started,
         elapsed=max(0.0, ended - facts.started),
         progress=_last_line(seen.screens.get(window.pane, ())),
-        generation=results.at_work.get(facts.worker),
+        generation=results.at_work.get(worker),
         failure=f"generation {failed.number}: {failed.reason}" if failed else None,
         gpu_memory_used=gpu.memory_used if gpu else None,
         gpu_memory_total=gpu.memory_total if gpu else None,
@@ -259,7 +282,12 @@ def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
         gpu_temperature=gpu.temperature if gpu else None,
         gpu_power=gpu.power if gpu else None,
         gpu_power_limit=gpu.power_limit if gpu else None,
+        job=_job(job) if job else None,
     )
+
+
+def _job(job: Job) -> JobStatus:
+    return JobStatus(id=job.id, state=job.state.value, reason=job.reason, node=job.node)
 
 
 def _service(window: Window, seen: Seen) -> ServiceStatus:

@@ -13,7 +13,7 @@ from tmuxevolve.errors import ExitStatus, UsageError
 from tmuxevolve.interrupts import DRAIN, STOP
 from tmuxevolve.multiplexer import WORKER, Multiplexer, Window
 from tmuxevolve.processes import Ended, Target
-from tmuxevolve.session import services
+from tmuxevolve.session import jobs, services
 from tmuxevolve.session.attach import refuse_several, select
 
 _POLL = 0.2
@@ -55,12 +55,25 @@ def stop(
     windows stay when ``keep`` says so.
     """
     watching, windows = _quieted(mux, windows)
-    ended = processes.end(_target(window, override) for window in windows) | watching
+    ended = _end_all(windows, override) | watching
     if keep:
         return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
-    mux.close([w for w in windows if not ended[w.facts.worker].left])
+    mux.close([w for w in windows if w.pane and not ended[w.facts.worker].left])
     _close_what_shows_nothing(mux, {window.facts.session for window in windows})
     return tuple(_stopped(window, ended[window.facts.worker]) for window in windows)
+
+
+def _end_all(windows: Sequence[Window], override: StopOverride) -> dict[str, Ended]:
+    """End the workers; what follows a job ends by itself when the job does."""
+    posted = [window for window in windows if window.facts.role == jobs.ROLE]
+    others = [window for window in windows if window.facts.role != jobs.ROLE]
+    ended = processes.end(_target(window, override) for window in others)
+    if posted:
+        from tmuxevolve.session import cancel
+
+        ended |= cancel.end(posted, grace=override.grace, now=override.now)
+        services.end(w for w in posted if w.pane and not ended[w.facts.worker].left)
+    return ended
 
 
 def _quieted(mux: Multiplexer, windows: Sequence[Window]) -> tuple[dict[str, Ended], list[Window]]:
@@ -116,13 +129,25 @@ def drain(
             " --drain is for evolve.mode: cooperative"
         )
     _, windows = _quieted(mux, windows)
+    posted = [window for window in windows if window.facts.role == jobs.ROLE]
+    over = _drain_jobs(posted, asked)
     windows = [window for window in windows if window.facts.role == WORKER]
     workers = {window.facts.worker for window in windows if not window.state.is_over()}
     processes.signal_workers({w.facts.worker: w.pid for w in windows if not w.dead}, DRAIN)
     if workers:
         asked(len(workers))
-    while any(w.facts.worker in workers and not w.dead for w in mux.windows()):
+    while any(w.facts.worker in workers and not w.dead for w in mux.windows()) or not over():
         time.sleep(_POLL)
+
+
+def _drain_jobs(posted: Sequence[Window], asked: Callable[[int], None]) -> Callable[[], bool]:
+    if not posted:
+        return lambda: True
+    from tmuxevolve.session import cancel
+
+    over = cancel.drain(posted)
+    asked(len(posted))
+    return over
 
 
 def to_stop(
@@ -132,7 +157,7 @@ def to_stop(
 
     Raises UsageError when several sessions are running and none is named.
     """
-    windows = mux.all_windows()
+    windows = jobs.all_windows(mux)
     if not any(name in {None, window.facts.session} for window in windows):
         return []
     chosen = select(windows, name, wanted)

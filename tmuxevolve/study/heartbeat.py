@@ -27,6 +27,7 @@ STALE = 180.0
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A worker: its process by pid and start time (in clock ticks since boot), and where it is.
 
+    ``job`` is the id of the Slurm job that it runs in, if it does.
     ``machine`` is the kernel's boot id and the pid namespace: where both agree, pids mean the same.
     """
 
@@ -37,9 +38,10 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     born: int
     started: float
+    job: str = ""
 
 
-def myself(worker: str, slot: str) -> Identity:
+def myself(worker: str, slot: str, job: str = "") -> Identity:
     """Return this process as a worker."""
     return Identity(
         worker=worker,
@@ -49,6 +51,7 @@ def myself(worker: str, slot: str) -> Identity:
         pid=os.getpid(),
         born=_born(os.getpid()) or 0,
         started=time.time(),
+        job=job,
     )
 
 

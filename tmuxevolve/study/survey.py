@@ -21,6 +21,7 @@ class Survey(msgspec.Struct, frozen=True):
 
     ``at_work`` maps a living worker to the number of its generation; ``waiting`` generations were
     given back or belonged to workers that are dead now; ``failures`` are the last of each worker.
+    ``in_jobs`` maps a Slurm job's id to the living worker in it.
     """
 
     budget: int
@@ -32,6 +33,7 @@ class Survey(msgspec.Struct, frozen=True):
     skipped: int
     failures: Mapping[str, Failed]
     problem: str | None
+    in_jobs: Mapping[str, str] = {}
 
 
 def survey(results: Path) -> Survey | None:
@@ -68,4 +70,10 @@ def of_state(where: Files, budget: int, state: State) -> Survey:
         skipped=state.given_up,
         failures=state.last_failure,
         problem=state.table.problem,
+        in_jobs={job: worker for worker in at_work if (job := _job(register, worker))},
     )
+
+
+def _job(register: Register, worker: str) -> str:
+    identity = register.identity(worker)
+    return identity.job if identity else ""
