@@ -16,8 +16,10 @@ COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
+# Where no window is found there may be a Slurm job without one.
+JOBS = {"session.jobs", "slurm"}
 STATUS = {
-    *(COMMAND | WINDOWS),
+    *(COMMAND | WINDOWS | JOBS),
     *("backoff", "census", "claims", "config", "counter", "diagnosis", "environment"),
     *(
         "evolution",
@@ -28,6 +30,7 @@ STATUS = {
         "order",
         "processes",
         "render",
+        "render_jobs",
         "slots",
         "standby",
     ),
@@ -80,7 +83,7 @@ def test_help_imports_the_command_line_alone(box: Box, option: str) -> None:
 
 def test_attach_imports_windows_and_nothing_else(box: Box) -> None:
     ours, packages = imported(box, "attach", "2")
-    assert ours == COMMAND | WINDOWS | MISTAKE | {"session", "session.attach"}
+    assert ours == COMMAND | WINDOWS | MISTAKE | JOBS | {"session", "session.attach"}
     assert not packages & {*NEVER, "yaml", "psutil", "pynvml", "socket"}
 
 

@@ -161,7 +161,9 @@ def test_which_session_is_meant(results: Path) -> None:
     with pytest.raises(UsageError, match="demo, other; name one: tmuxevolve top NAME"):
         choose(Mux(one, two), None)  # type: ignore[arg-type]
     waiting = Mux()
-    waiting.others = [two]
+    waiting.others = [
+        msgspec.structs.replace(two, facts=msgspec.structs.replace(two.facts, role="watch"))
+    ]
     assert choose(waiting, None) == "other"  # type: ignore[arg-type]
     assert watcher(waiting, "other").look() is None
     with pytest.raises(NotRunningError, match="no session is running"):

@@ -27,6 +27,7 @@ from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 T = TypeVar("T")
 _LOG = "train.log"
 _RETRY, _LONGEST_RETRY = 1.0, 30.0
+_OTHERS_TURN = 0.3
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,6 +193,8 @@ class Evolution:
         with suppress(OSError):
             (training.folder / _LOG).write_text(printed, encoding="utf-8", errors="replace")
         if trainer.returncode:
+            # Whoever ends all of a job or a terminal signals one process after the other.
+            self._interrupts.pause(_OTHERS_TURN)
             return None, self._window.cause() or diagnosis.why(trainer.returncode, printed)
         try:
             return self._trainer.metrics(self._plan.recipe, training, printed), ""

@@ -52,11 +52,15 @@ _KILL_TIMEOUT = 5.0
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """What it took: the last signal that was needed, how many processes, and who is left."""
+    """What it took: the last signal that was needed, how many processes, and who is left.
+
+    ``job`` is the Slurm job's id where that is what was ended.
+    """
 
     signal: Signals | None
     processes: int
     left: tuple[int, ...] = ()
+    job: str | None = None
 
 
 def end(

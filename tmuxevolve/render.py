@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from tmuxevolve import render_jobs
 from tmuxevolve.multiplexer import State
 from tmuxevolve.session.plan import Refusal
 from tmuxevolve.session.preparation import DryRun
@@ -59,13 +60,10 @@ def started(result: Started, program: str, server: str | None = None) -> str:
     ``server`` is the tmux server's name where one was given.
     """
     lines = []
-    rows = [
-        *(_started_row(window, window.slot) for window in result.windows),
-        *(_started_row(service, "-") for service in result.services),
-    ]
+    header, rows = _started_table(result)
     if rows:
         lines += [f"session {result.session}, results in {result.results}", ""]
-        lines += table(("WINDOW", "GPU", "PID", "STATE"), rows)
+        lines += table(header, rows)
     if result.running:
         names = ", ".join(window.window for window in result.running)
         lines += [f"already running, left alone: {names}"]
@@ -78,6 +76,16 @@ def started(result: Started, program: str, server: str | None = None) -> str:
     if rows:
         lines += ["", *_next_steps(_first(result), program, server)]
     return "\n".join(lines)
+
+
+def _started_table(result: Started) -> render_jobs.Table:
+    if any(window.job for window in result.windows):
+        return render_jobs.started(result.windows, result.services)
+    rows = [
+        *(_started_row(window, window.slot) for window in result.windows),
+        *(_started_row(service, "-") for service in result.services),
+    ]
+    return ("WINDOW", "GPU", "PID", "STATE"), rows
 
 
 def _first(result: Started) -> str:
@@ -96,9 +104,11 @@ def dry_run(runs: Sequence[DryRun], refused: Sequence[Refusal], notes: Iterable[
     lines = []
     for run in runs:
         after = f" (after {run.delay:g} s)" if run.delay else ""
-        env = " ".join(f"{name}={shlex.quote(value)}" for name, value in run.env.items())
+        after += f": sbatch {shlex.join(run.sbatch)}" if run.sbatch else ""
+        env = "".join(f"{name}={shlex.quote(value)} " for name, value in run.env.items())
+        env = f"env {env}" if env else ""
         lines += [f"# {run.window}{after}"]
-        lines += [f"cd {shlex.quote(run.workdir)} && env {env} {shlex.join(run.argv)}"]
+        lines += [f"cd {shlex.quote(run.workdir)} && {env}{shlex.join(run.argv)}"]
     lines += [f"# {line}" for line in refusals(refused)]
     lines += [f"# note: {note}" for note in notes]
     return "\n".join(lines)
@@ -208,29 +218,38 @@ def _how(result: Stopped) -> str:
         return f"could not be ended: {', '.join(map(str, result.left))} still alive"
     if not result.processes:
         return "was over already"
+    if result.job:
+        how = f"ended by {result.signal}" if result.signal else "cancelled"
+        return f"{how} (Slurm job {result.job})"
     noun = "process" if result.processes == 1 else "processes"
     by = f" by {result.signal}" if result.signal else ""
     return f"ended{by} ({result.processes} {noun})"
 
 
 def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[str]:
-    on_gpu = any(window.uuid for window in session.windows)
-    gpu_columns = ("GPU MEM", "UTIL") if on_gpu else ()
-    study = session.mode == "cooperative"
-    study_columns = ("GEN",) if study else ()
-    header = ("WINDOW", "GPU", "PID", "STATE", *study_columns, "ELAPSED", *gpu_columns, "LAST LINE")
+    header, rows = _status_table(session)
     lines = [f"{session.session}: {_results(session)}"]
     if session.memory:
         lines.append(f"memory of each worker: {session.memory}")
     if session.problem:
         lines.append(f"note: {session.problem}")
-    rows = (_status_row(window, on_gpu=on_gpu, study=study) for window in session.windows)
-    if session.windows:
+    if rows:
         lines += table(header, rows, width, colour=colour)
     lines += [_service(service)[:width] for service in session.services if service.window == WATCH]
     lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
     failed = (w for w in session.windows if w.failure and not w.reason)
     return lines + [f"{w.window}: failed: {w.failure}" for w in failed]
+
+
+def _status_table(session: SessionStatus) -> render_jobs.Table:
+    if session.launcher == "slurm":
+        return render_jobs.status(session.windows)
+    on_gpu = any(window.uuid for window in session.windows)
+    gpu_columns = ("GPU MEM", "UTIL") if on_gpu else ()
+    study = session.mode == "cooperative"
+    study_columns = ("GEN",) if study else ()
+    header = ("WINDOW", "GPU", "PID", "STATE", *study_columns, "ELAPSED", *gpu_columns, "LAST LINE")
+    return header, [_status_row(w, on_gpu=on_gpu, study=study) for w in session.windows]
 
 
 def _service(service: ServiceStatus) -> str:

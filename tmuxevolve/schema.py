@@ -60,11 +60,11 @@ TEXTS: dict[str, dict[str, str]] = {
         "stop": "How `tmuxevolve stop` ends a trainer.",
         "schedule": 'When workers may run, such as "22:00-07:00". Left out: always.',
         "overview": "true: a window `overview` in the session shows what `tmuxevolve top` shows.",
+        "notify": "Who is told that the budget is spent, a window failed, or a generation is the"
+        " best so far. Left out: nobody.",
         "launcher": "local: windows on this machine's GPUs. slurm: jobs, one for each worker, and a"
         " window here that follows each.",
         "slurm": "The jobs that launcher: slurm submits.",
-        "notify": "Who is told that the budget is spent, a window failed, or a generation is the"
-        " best so far. Left out: nobody.",
     },
     "Evolve": {
         "mode": "cooperative: one study, shared by all windows. native: the trainer's own --evolve,"

@@ -26,8 +26,10 @@ def tmux(scene: Scene) -> Check:
     return passed("tmux", scene.mux.version().removeprefix("tmux "))
 
 
-def driver(scene: Scene) -> Check:
-    """Look at the NVIDIA driver as `start` does."""
+def driver(scene: Scene) -> Check | None:
+    """Look at the NVIDIA driver as `start` does; None where GPUs are another machine's."""
+    if scene.session.slurm:
+        return None
     name, snapshot = "driver", scene.snapshot
     try:
         on_gpu = plan.on_gpu(scene.session, snapshot)
@@ -46,7 +48,7 @@ def driver(scene: Scene) -> Check:
 def gpus(scene: Scene) -> Check | None:
     """Say what `start` would get now: free GPUs, or CPU slots; None where there is neither."""
     session = scene.session
-    if scene.on_gpu is None:
+    if scene.on_gpu is None or session.slurm:
         return None
     if not scene.on_gpu:
         slots = "slot" if session.cpu_slots == 1 else "slots"
@@ -86,8 +88,13 @@ def _override(refused: Sequence[Refusal]) -> str | None:
     return f"wait, or to use {first.slot}: {first.override}" if first else None
 
 
-def ram(scene: Scene) -> Check:
-    """Compare the memory that is available with what the workers are said, or known, to need."""
+def ram(scene: Scene) -> Check | None:
+    """Compare the memory that is available with what the workers are said, or known, to need.
+
+    None where they run on other machines.
+    """
+    if scene.session.slurm:
+        return None
     session, name = scene.session, "RAM"
     needs_torch = scene.inspection is not None and scene.inspection.needs_torch
     wanted = session.min_free_memory or session.memory or (_TORCH if needs_torch else 0)

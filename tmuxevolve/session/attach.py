@@ -12,9 +12,13 @@ def attach(
     mux: Multiplexer, name: str | None, slot: str | None, environ: Mapping[str, str]
 ) -> Attach:
     """Return the process that shows a session, at the window of ``slot`` if one is named."""
-    from tmuxevolve.session import jobs
+    wanted = [slot] if slot else []
+    try:
+        windows = select(mux.all_windows(), name, wanted)
+    except NotRunningError:
+        from tmuxevolve.session import jobs
 
-    windows = select(jobs.all_windows(mux), name, [slot] if slot else [])
+        windows = select(jobs.all_windows(mux), name, wanted)
     refuse_several(windows, "name one with -s")
     exact = [window for window in windows if window.facts.slot == slot]
     chosen = next((window for window in exact or windows if window.pane), None)

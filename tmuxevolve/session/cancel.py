@@ -27,24 +27,27 @@ def end(windows: Sequence[Window], *, grace: float | None, now: bool) -> dict[st
     once, and ``now`` kills. Raises TmuxEvolveError.
     """
     found = _active(windows)
-    sent: dict[str, Signals] = {}
-    running = {w: job for w, job in found.items() if not job.state.is_queued() and not now}
-    slurm_ids = [job.id for worker, job in found.items() if worker not in running]
-    if slurm_ids:
-        slurm.cancel(slurm_ids, kill=now)
-        sent |= {w: Signals.SIGKILL if now else Signals.SIGTERM for w in found if w not in running}
-    if running:
-        slurm.signal([job.id for job in running.values()], batch.STOP_SIGNAL)
-        sent |= dict.fromkeys(running, batch.STOP_SIGNAL)
+    patient = {w: job for w, job in found.items() if not (now or job.state.is_queued())}
+    # What is queued has no process to signal.
+    sent = {w: Signals.SIGKILL for w, job in found.items() if now and not job.state.is_queued()}
+    _cancel([job for worker, job in found.items() if worker not in patient], kill=now)
+    if patient:
+        slurm.signal([job.id for job in patient.values()], batch.STOP_SIGNAL)
+        asked = (window.facts for window in windows if window.facts.worker in patient)
+        sent |= {facts.worker: Signals[facts.stop_signal] for facts in asked}
         longest = max(w.facts.stop_grace for w in windows) if grace is None else grace
-        late = _wait(windows, running, longest + _SLOWNESS)
-        if late:
-            slurm.cancel([job.id for job in late.values()])
-            sent |= dict.fromkeys(late, Signals.SIGTERM)
+        late = _wait(windows, patient, longest + _SLOWNESS)
+        _cancel(list(late.values()))
+        sent |= dict.fromkeys(late, Signals.SIGTERM)
     left = _wait(windows, found, _CANCEL_TIMEOUT)
     return {
         window.facts.worker: _ended(window.facts.worker, found, sent, left) for window in windows
     }
+
+
+def _cancel(found: Sequence[Job], *, kill: bool = False) -> None:
+    if found:
+        slurm.cancel([job.id for job in found], kill=kill)
 
 
 def drain(windows: Sequence[Window]) -> Callable[[], bool]:
@@ -83,6 +86,11 @@ def _ended(
     sent: Mapping[str, Signals],
     left: Mapping[str, Job],
 ) -> Ended:
+    job = found.get(worker)
     # Of a job there is one thing to end, whatever runs in it.
-    still = tuple(int(job.id) for name, job in left.items() if name == worker)
-    return Ended(sent.get(worker), int(worker in found), still)
+    return Ended(
+        signal=sent.get(worker),
+        processes=int(job is not None),
+        left=tuple(int(still.id) for name, still in left.items() if name == worker),
+        job=job.id if job else None,
+    )

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from tmuxevolve import gpus, trainers
-from tmuxevolve.checkup import Check, Scene, failed, interpreter, machine, passed, storage, training
+from tmuxevolve.checkup import (
+    Check,
+    Scene,
+    cluster,
+    failed,
+    interpreter,
+    machine,
+    passed,
+    storage,
+    training,
+)
 from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, TmuxEvolveError
 from tmuxevolve.gpus import Snapshot
@@ -34,6 +44,7 @@ def _notify(scene: Scene) -> Check | None:
 
 CHECKS: dict[str, Callable[[Scene], _Found]] = {
     "tmux": machine.tmux,
+    "Slurm": cluster.check,
     "driver": machine.driver,
     "GPUs": machine.gpus,
     "trainer": training.trainer,
@@ -82,7 +93,8 @@ def _guarded(name: str, look: Callable[[Scene], _Found], scene: Scene) -> Iterat
 
 
 def _scene(session: Session, mux: Multiplexer, environ: Mapping[str, str]) -> Scene:
-    snapshot = None if session.gpus.use == "none" else gpus.snapshot(environ)
+    elsewhere = session.gpus.use == "none" or session.slurm
+    snapshot = None if elsewhere else gpus.snapshot(environ)
     trainer = trainers.find(session.trainer, session.command).name
     on_gpu = _on_gpu(session, snapshot)
     return Scene(
@@ -98,6 +110,8 @@ def _scene(session: Session, mux: Multiplexer, environ: Mapping[str, str]) -> Sc
 
 
 def _on_gpu(session: Session, snapshot: Snapshot | None) -> bool | None:
+    if session.slurm:
+        return session.slurm.on_gpu
     try:
         return plan.on_gpu(session, snapshot)
     except TmuxEvolveError:
@@ -106,6 +120,9 @@ def _on_gpu(session: Session, snapshot: Snapshot | None) -> bool | None:
 
 def _workers(session: Session, snapshot: Snapshot | None, *, on_gpu: bool | None) -> int:
     """Return how many workers there would be if every GPU that is wanted were free."""
+    if session.slurm:
+        # None of them is on this machine.
+        return 0
     if not on_gpu or snapshot is None:
         return session.cpu_slots
     use = session.gpus.use

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from tmuxevolve import slurm
+from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
 from tmuxevolve.slurm import Job, JobState
 
@@ -74,13 +75,20 @@ def active(session: str | None = None) -> dict[str, Posted]:
 def all_windows(mux: Multiplexer) -> tuple[Window, ...]:
     """Return every window of ours, and one for each job that has none here.
 
-    Raises TmuxEvolveError.
+    Raises TmuxEvolveError when there are windows that follow jobs, and Slurm does not answer.
     """
     windows = mux.all_windows()
     if not slurm.is_here():
         return windows
-    there = {window.facts.worker for window in windows}
-    lonely = [found.window for worker, found in active().items() if worker not in there]
+    there = {w.facts.worker for w in windows if w.facts.role == ROLE}
+    try:
+        found = active()
+    except TmuxEvolveError:
+        if there:
+            raise
+        # A machine may have Slurm's programs and no cluster.
+        return windows
+    lonely = [job.window for worker, job in found.items() if worker not in there]
     if not lonely:
         return windows
     return tuple(sorted([*windows, *lonely], key=lambda w: (w.facts.session, w.index)))

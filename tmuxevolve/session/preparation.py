@@ -25,7 +25,10 @@ _FRESH = 3.0
 
 
 class DryRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``start`` would run in one window, beyond the caller's own environment."""
+    """What ``start`` would run in one window, beyond the caller's own environment.
+
+    ``sbatch`` are the options of the Slurm job that it would be.
+    """
 
     window: str
     slot: str
@@ -33,6 +36,7 @@ class DryRun(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     argv: tuple[str, ...]
     delay: float
+    sbatch: tuple[str, ...] = ()
 
 
 class Preparation(msgspec.Struct, frozen=True):
@@ -154,6 +158,10 @@ def opening(found: Schedule, now: datetime) -> str:
 def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
     """Return what ``start`` would run."""
     session = preparation.session
+    if session.slurm:
+        from tmuxevolve.session import submission
+
+        return submission.dry_run(preparation)
     return tuple(
         DryRun(
             window=place.slot.name,

@@ -98,6 +98,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory: Limit | None
     windows: tuple[WindowStatus, ...]
     services: tuple[ServiceStatus, ...] = ()
+    launcher: str = "local"
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -169,6 +170,7 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
         memory=facts.memory,
         windows=tuple(_window(w, seen, results) for w in windows if w.facts.role in WORK),
         services=tuple(_service(w, seen) for w in windows if w.facts.role not in WORK),
+        launcher="slurm" if any(w.facts.role == jobs.ROLE for w in windows) else "local",
     )
 
 
@@ -255,6 +257,8 @@ def of_tally(tally: Tally | None) -> Results:
 
 def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
     job = seen.jobs.get(window.facts.worker)
+    # What stands in the window of one that is queued again was long ago.
+    queued = job is not None and job.state.is_queued()
     worker = results.worker_of(window, job)
     failed = results.failures.get(worker)
     facts, ending = window.facts, window.ending
@@ -273,7 +277,7 @@ def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
         reason=ending.reason if ending else None,
         started=facts.started,
         elapsed=max(0.0, ended - facts.started),
-        progress=_last_line(seen.screens.get(window.pane, ())),
+        progress=_last_line(seen.screens.get("" if queued else window.pane, ())),
         generation=results.at_work.get(worker),
         failure=f"generation {failed.number}: {failed.reason}" if failed else None,
         gpu_memory_used=gpu.memory_used if gpu else None,

@@ -23,7 +23,7 @@ _CLOSE_TIMEOUT = 5.0
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     """How one window was ended: the last signal that it took, None when it needed none.
 
-    ``processes`` is 0 when it was over already.
+    ``processes`` is 0 when it was over already; ``job`` is the Slurm job's id, if it is one.
     """
 
     session: str
@@ -32,6 +32,7 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     signal: str | None
     processes: int
     left: tuple[int, ...]
+    job: str | None = None
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -185,4 +186,5 @@ def _stopped(window: Window, ended: Ended) -> Stopped:
         signal=ended.signal.name if ended.signal else None,
         processes=ended.processes,
         left=ended.left,
+        job=ended.job,
     )

@@ -19,7 +19,7 @@ from tmuxevolve.order import Report, write_order
 from tmuxevolve.session import evolve, jobs, orders, plan, services
 from tmuxevolve.session.jobs import Posted
 from tmuxevolve.session.plan import Place, Plan
-from tmuxevolve.session.preparation import Preparation
+from tmuxevolve.session.preparation import DryRun, Preparation
 from tmuxevolve.session.services import Service
 from tmuxevolve.session.start import Started, StartedWindow, services_of
 from tmuxevolve.slurm import Submission
@@ -105,12 +105,28 @@ def start(preparation: Preparation, mux: Multiplexer, environ: Mapping[str, str]
     )
 
 
-def options(preparation: Preparation, place: Place) -> tuple[str, ...]:
-    """Return sbatch's options for a place, but for its comment."""
+def dry_run(preparation: Preparation) -> tuple[DryRun, ...]:
+    """Return what ``start`` would submit."""
     session = preparation.session
+    return tuple(
+        DryRun(
+            window=place.slot.name,
+            slot=place.slot.label,
+            workdir=str(session.workdir),
+            env=session.env,
+            argv=preparation.job.argv,
+            delay=0.0,
+            sbatch=options(session, place.slot.label),
+        )
+        for place in preparation.plan.places
+    )
+
+
+def options(session: Session, slot: str) -> tuple[str, ...]:
+    """Return sbatch's options for the job of this slot, but for its comment."""
     wanted = _jobs(session)
     named = {
-        "job-name": f"{session.name}-{place.slot.label}",
+        "job-name": f"{session.name}-{slot}",
         "chdir": str(session.workdir),
         # %j is the job's id; in what comes before, a % is a %.
         "output": f"{session.results / _FOLDER}/".replace("%", "%%") + "%j.out",
@@ -160,7 +176,7 @@ def _submit(
         environment[batch.ORDER] = write_order(order).decode()
         comment = f"--comment={jobs.comment(facts)}"
         argv = (sys.executable, "-I", str(_ENTRY))
-        chosen = (*options(preparation, place), comment)
+        chosen = (*options(preparation.session, place.slot.label), comment)
         try:
             slurm.submit(Submission(options=chosen, argv=argv, environ=environment))
         except TmuxEvolveError as error:

@@ -22,6 +22,8 @@ STEP = 0
 """The step of a job that the worker runs in."""
 
 _TIMEOUT = 60.0
+# Debian's, others', and where slurmd keeps what it was sent.
+_CONFIGURED = ("/etc/slurm", "/etc/slurm-llnl", "/run/slurm/conf")
 # The comment is the last one: it may hold a bar.
 _FIELDS = "%i|%T|%r|%N|%k"
 _GONE = "Invalid job id specified"
@@ -108,14 +110,23 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_here() -> bool:
-    """Say whether this machine belongs to a cluster, as far as one can see for nothing."""
-    return _is_on_path("squeue")
+    """Say whether this machine belongs to a cluster, as far as one can see for nothing.
+
+    Without a configuration, squeue would look for one in the network, which may take seconds.
+    """
+    squeue = _found("squeue")
+    if squeue is None:
+        return False
+    if any(name in os.environ for name in ("SLURM_CONF", "SLURM_CONF_SERVER")):
+        return True
+    folders = (*_CONFIGURED, f"{squeue.rpartition('/bin/')[0]}/etc")
+    return any(os.path.exists(f"{folder}/slurm.conf") for folder in folders)  # noqa: PTH110
 
 
 def check() -> None:
     """Raise MissingError when Slurm's commands are not on the PATH."""
     for command in ("sbatch", "squeue", "scancel", "sattach"):
-        if not _is_on_path(command):
+        if _found(command) is None:
             raise MissingError(f"{command} is not on the PATH: launcher: slurm needs Slurm's own")
 
 
@@ -208,9 +219,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
-def _is_on_path(command: str) -> bool:
+def _found(command: str) -> str | None:
     # shutil.which does the same, but its import takes longer than most commands have to look.
-    return any(os.access(f"{folder}/{command}", os.X_OK) for folder in os.get_exec_path())
+    paths = (f"{folder}/{command}" for folder in os.get_exec_path())
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def _plain(environ: Mapping[str, str]) -> dict[str, str]:
