@@ -12,7 +12,7 @@ from tmuxevolve import configfile
 from tmuxevolve.config import Session
 from tmuxevolve.errors import NothingFreeError, TmuxEvolveError, UsageError
 from tmuxevolve.multiplexer import Multiplexer, State, Window
-from tmuxevolve.session import plan, preparation, start
+from tmuxevolve.session import jobs, plan, preparation, start
 from tmuxevolve.session.stop import StopOverride, stop
 
 _POLL = 0.1
@@ -64,7 +64,7 @@ def _session(window: Window, environ: Mapping[str, str]) -> Session:
 def _end(mux: Multiplexer, window: Window) -> None:
     """End the worker, and wait until its window knows."""
     worker = window.facts.worker
-    if not any(w.facts.worker == worker for w in mux.windows()):
+    if not any(w.facts.worker == worker for w in jobs.all_windows(mux)):
         return
     # The window stays: with the last one the session would go, and throw everybody out.
     (ended,) = stop(mux, [window], StopOverride(), keep=True)

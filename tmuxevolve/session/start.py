@@ -131,7 +131,8 @@ def services_of(
         return ()
     generations = None if job.evolution else preparation.generations
     request = services.Request(preparation.session, names, preparation.facts, environ, generations)
-    taken = [*(p.slot.index for p in preparation.plan.places), *(w.index for w in mux.windows())]
+    there = mux.all_windows()
+    taken = [*(p.slot.index for p in preparation.plan.places), *(w.index for w in there)]
     reports = services.open_missing(request, mux, taken)
     return tuple(
         StartedService(window=name, pid=report.pid, state=report.state, reason=report.reason)
