@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from nvml_stub import NvmlStub
+from slurm_testbed import Cluster, missing
 from support import Box, new_box
 
 
@@ -37,6 +38,20 @@ def stub(box: Box) -> NvmlStub:
     made.uuids = [f"GPU-{os.getpid():08d}-{tag}-{i}" for i in range(8)]
     made.write([f"gpu uuid={uuid}" for uuid in made.uuids])
     return made
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Return a Slurm cluster of two nodes with two GPUs each."""
+    reason = missing()
+    if reason:
+        pytest.skip(f"no Slurm: {reason}")
+    made = Cluster()
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
 
 
 @pytest.fixture

@@ -65,11 +65,8 @@ class Trial:
 
     def write(self, workers: int = 2, generations: int = 8, **keys: Any) -> None:
         jobs = {"workers": workers, "gres": "gpu:1", "time": 60, **keys.pop("slurm", {})}
+        program = (sys.executable, str(self.box.root / "trainer.py"))
         self.box.session(
-            command=[
-                *(sys.executable, str(self.box.root / "trainer.py")),
-                *("{hyp.lr}", "{output}", "{generation}"),
-            ],
             evolve={
                 "generations": generations,
                 "hyp": {"lr": 0.01},
@@ -77,6 +74,7 @@ class Trial:
                 "fitness": {"file": "r.json", "key": "map"},
             },
             **{
+                "command": [*program, "{hyp.lr}", "{output}", "{generation}"],
                 "launcher": "slurm",
                 "slurm": jobs,
                 "gpus": {},
@@ -167,7 +165,8 @@ def test_jobs_share_a_study_and_status_says_what_slurm_does(trial: Trial) -> Non
     jobs = [window["job"] for window in windows.values()]
     assert [job["state"] for job in jobs] == [*4 * ["RUNNING"], "PENDING"]
     assert sorted(job["node"] for job in jobs) == ["", "node0", "node0", "node1", "node1"]
-    assert jobs[4]["reason"] in {"Resources", "Priority"}
+    # Slurm gives a reason once it has looked for a place.
+    poll(lambda: trial.windows()["job4"]["job"]["reason"] in {"Resources", "Priority"})
     assert windows["job4"]["state"] == "waiting"
     poll(lambda: all("generation" in w["progress"] for w in [*trial.windows().values()][:4]))
     text = trial.box.cli("status").stdout
@@ -431,9 +430,11 @@ def test_forty_generations_through_everything_at_once(trial: Trial) -> None:
     running = [job for job, state in trial.states().items() if state == "RUNNING"]
     trial.slurm("scancel", "--batch", "--signal=HUP", running[-1])
     reached(trial, 28)
+    trial.train_for(1000)
     victim = worker_of(trial, running[0])
     os.kill(victim, signal.SIGKILL)
     trial.start()
+    trial.train_for(0.1)
     poll(lambda: len(trial.rows()) == 40, 120)
     trial.finish(0)
     exactly(trial, 40)
@@ -494,7 +495,12 @@ def test_the_caller_s_environment_reaches_the_training_and_no_secret_is_shown(
         command=[sys.executable, "-c", code, "{output}", "{hyp.lr}"],
         env={"TOKEN": "s3cr3t", "TRIAL": str(trial.box.root)},
     )
-    trial.box.env |= {"MINE": "a 'b' \"c\"\nd", "SLURM_CPUS_ON_NODE": "99", "TMUX": "/tmp/x,1,0"}
+    trial.box.env |= {"MINE": "a 'b' \"c\"\nd", "SLURM_CPUS_ON_NODE": "99"}
+    # From a shell inside tmux.
+    trial.box.tmux("new-session", "-d", "-s", "other", "sleep 1000")
+    trial.box.env["TMUX"] = trial.box.tmux(
+        "display-message", "-p", "-t", "other", "#{socket_path},1,0"
+    ).strip()
     trial.start()
     poll(lambda: trial.results.exists() and len(trial.rows()) == 1, 60)
     (path,) = trial.results.glob("generations/*/env")

@@ -68,8 +68,15 @@ def _order(environ: Mapping[str, str]) -> Order:
         env={name: value for name, value in environ.items() if name != ORDER},
         # Which GPUs are the job's is in its environment, by their numbers on the bus.
         device={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
+        on=_gpus(environ),
         job=environ["SLURM_JOB_ID"],
     )
+
+
+def _gpus(environ: Mapping[str, str]) -> str:
+    # The one has the node's numbers, the other the job's own.
+    given = environ.get("SLURM_JOB_GPUS") or environ.get("CUDA_VISIBLE_DEVICES")
+    return f"GPU {given}" if given else "CPU"
 
 
 def _finished(order: Order) -> int:

@@ -20,7 +20,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     be taken without another look until ``found_until`` on the monotonic clock.
 
     It runs ``argv`` once, or, with an ``evolution``, what that says, generation after generation.
-    ``job`` is the id of the Slurm job that it runs in.
+    ``on`` is its GPU, for people, and ``job`` the id of the Slurm job that it runs in.
     """
 
     worker: str
@@ -41,6 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     results: str = ""
     notify: Notify | None = None
+    on: str = ""
     job: str = ""
 
 

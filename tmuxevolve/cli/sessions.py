@@ -103,29 +103,37 @@ def attach(gpu: str | None, session: str | None, socket_name: str | None) -> Non
 
 @click.command()
 @click.argument("session", required=False, shell_complete=completion.running)
+@options.file_option
 @options.socket_option
 @options.json_option
-def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
+def status(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> None:
     """Show every window: its GPU, its training, its last line, the results.
+
+    Workers on other machines that share the results are listed too. Of a SESSION that runs on other
+    machines alone the sessions file says where its results are.
 
     \b
     Examples:
       tmuxevolve status
       tmuxevolve status yolov5 --json
     """
-    from tmuxevolve import render
+    from tmuxevolve import render, render_status
     from tmuxevolve.session import jobs
     from tmuxevolve.session import status as core
     from tmuxevolve.session.attach import select
 
     mux = world.multiplexer(socket_name)
     windows = jobs.all_windows(mux)
-    chosen = select(windows, session, []) if session or windows else []
-    found = core.status(mux, chosen, os.environ)
+    away = world.elsewhere(file, session, windows) if session or file else None
+    if away:
+        found: tuple[core.SessionStatus, ...] = (away,)
+    else:
+        chosen = select(windows, session, []) if session or windows else []
+        found = core.status(mux, chosen, os.environ)
     if as_json:
         click.echo(render.json(found))
     elif found:
-        click.echo(render.status(found, world.width(), colour=world.colour()))
+        click.echo(render_status.status(found, world.width(), colour=world.colour()))
     else:
         click.echo("no session is running")
 
@@ -168,6 +176,7 @@ def stop(
       tmuxevolve stop --all --now
     """
     from tmuxevolve import render
+    from tmuxevolve.session import elsewhere
     from tmuxevolve.session import stop as core
 
     mux = world.multiplexer(socket_name)
@@ -182,6 +191,8 @@ def stop(
         click.echo(render.json(ended))
     else:
         click.echo(render.stopped(ended) or "nothing is running")
+        for line in render.that_go_on(elsewhere.that_go_on(windows)):
+            click.echo(line)
     return max((result.exit_status for result in ended), default=ExitStatus.OK)
 
 
@@ -195,15 +206,15 @@ def gpus(session: str | None, file: Path | None, socket_name: str | None, as_jso
 
     The limits are SESSION's when one is named, the defaults otherwise.
     """
-    from tmuxevolve import config, render
-    from tmuxevolve.session import status as core
+    from tmuxevolve import config, render, render_status
+    from tmuxevolve.session import gpu_list as core
 
     policy = world.session(file, session).gpus if session or file else config.GpuPolicy()
     found = core.gpu_list(world.multiplexer(socket_name), policy, os.environ)
     if as_json:
         click.echo(render.json(found))
     else:
-        click.echo(render.gpu_list(found, world.width(), colour=world.colour()))
+        click.echo(render_status.gpu_list(found, world.width(), colour=world.colour()))
 
 
 def _waiting(refused: tuple[Refusal, ...]) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from tmuxevolve.config import Session
 from tmuxevolve.errors import TmuxEvolveError, UsageError
 from tmuxevolve.evolution import Plan
-from tmuxevolve.study import definition, mutation, space
+from tmuxevolve.study import definition, heartbeat, mutation, space
 from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.lock import locked
@@ -109,6 +109,7 @@ def _agree(job: Job, session: Session) -> tuple[str, ...]:
     wanted = Definition(generations=job.budget, base=search.base, layout=search.layout)
     _refuse_others(job, session, wanted)
     study = agree(Files(session.results), wanted, budget=job.asked)
+    heartbeat.Register(Files(session.results).workers).sweep()
     if job.asked or study.generations == job.budget:
         return ()
     return (f"the budget stays {study.generations} generations, as it was raised to earlier",)

@@ -66,6 +66,7 @@ def order(common: Common, place: Place, number: int) -> Order:
         session=session.name,
         results=str(session.results),
         notify=session.notify,
+        on=slot.gpu.name if slot.gpu else "CPU",
     )
 
 

@@ -8,17 +8,15 @@ from pathlib import Path
 
 import msgspec
 
-from tmuxevolve import claims, gpus, processes, trainers
-from tmuxevolve.config import GpuPolicy
+from tmuxevolve import gpus, processes, trainers
 from tmuxevolve.errors import UsageError
-from tmuxevolve.gpus import Gpu, Snapshot
+from tmuxevolve.gpus import Snapshot
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
-from tmuxevolve.session import jobs, plan
-from tmuxevolve.session.attach import windows_if_any
+from tmuxevolve.session import jobs
 from tmuxevolve.slurm import Job
 from tmuxevolve.study.journal import Failed
-from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.study.survey import Survey, Worker, survey
 from tmuxevolve.study.table import Tally
 from tmuxevolve.terminal import NOTICE
 
@@ -64,6 +62,7 @@ class WindowStatus(msgspec.Struct, frozen=True, kw_only=True):
     gpu_power: float | None
     gpu_power_limit: float | None
     job: JobStatus | None = None
+    worker: str = ""
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +79,8 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     In cooperative mode ``budget`` is the study's, ``waiting`` were given back and nobody works on
     them, ``failed`` trainings failed, and ``skipped`` generations were given up after that.
-    ``memory`` is each worker's limit, and what holds it to that.
+    ``memory`` is each worker's limit, and what holds it to that. ``workers`` are those of all
+    machines; ``launcher`` is "local" or "slurm".
     """
 
     session: str
@@ -99,6 +99,13 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     windows: tuple[WindowStatus, ...]
     services: tuple[ServiceStatus, ...] = ()
     launcher: str = "local"
+    workers: tuple[Worker, ...] = ()
+
+    @property
+    def elsewhere(self) -> tuple[Worker, ...]:
+        """Return the workers that no window here shows: other machines', other servers'."""
+        shown = {window.worker for window in self.windows}
+        return tuple(worker for worker in self.workers if worker.worker not in shown)
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -108,25 +115,6 @@ class Seen(msgspec.Struct, frozen=True):
     pids: Mapping[str, int]
     snapshot: Snapshot
     jobs: Mapping[str, Job] = {}
-
-
-class GpuStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One GPU and whether a worker would get it."""
-
-    gpu: Gpu
-    label: str
-    free: bool
-    reason: str | None
-    override: str | None
-
-
-class GpuList(msgspec.Struct, frozen=True, kw_only=True):
-    """All GPUs, seen ``at`` seconds since the epoch; ``problem`` says why there are none."""
-
-    at: float
-    driver: str | None
-    problem: str | None
-    gpus: tuple[GpuStatus, ...]
 
 
 def status(
@@ -151,9 +139,14 @@ def see(mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str])
     )
 
 
-def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> SessionStatus:
-    """Return the state of one session's windows, which are all there are."""
-    facts = windows[0].facts
+def of_session(
+    windows: Sequence[Window], seen: Seen, results: Results, facts: Facts | None = None
+) -> SessionStatus:
+    """Return the state of one session's windows, which are all there are.
+
+    ``facts`` are the session's where it has no window.
+    """
+    facts = facts or windows[0].facts
     return SessionStatus(
         session=facts.session,
         trainer=facts.trainer,
@@ -170,30 +163,8 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
         memory=facts.memory,
         windows=tuple(_window(w, seen, results) for w in windows if w.facts.role in WORK),
         services=tuple(_service(w, seen) for w in windows if w.facts.role not in WORK),
+        workers=results.workers,
         launcher="slurm" if any(w.facts.role == jobs.ROLE for w in windows) else "local",
-    )
-
-
-def gpu_list(mux: Multiplexer, policy: GpuPolicy, environ: Mapping[str, str]) -> GpuList:
-    """Return every GPU of the machine, and why those that are not free are not."""
-    snapshot = gpus.snapshot(environ)
-    # The windows only put names to claims.
-    machine = plan.Machine(snapshot, claims.held(), windows_if_any(mux))
-    refusals = ((gpu, plan.refusal(gpu, policy, machine)) for gpu in snapshot.gpus)
-    return GpuList(
-        at=time.time(),
-        driver=snapshot.driver,
-        problem=snapshot.problem,
-        gpus=tuple(
-            GpuStatus(
-                gpu=gpu,
-                label=gpu.label,
-                free=refusal is None,
-                reason=refusal.reason if refusal else None,
-                override=refusal.override if refusal else None,
-            )
-            for gpu, refusal in refusals
-        ),
     )
 
 
@@ -210,6 +181,7 @@ class Results(msgspec.Struct, frozen=True):
     at_work: Mapping[str, int] = msgspec.field(default_factory=dict)
     failures: Mapping[str, Failed] = msgspec.field(default_factory=dict)
     in_jobs: Mapping[str, str] = msgspec.field(default_factory=dict)
+    workers: tuple[Worker, ...] = ()
 
     def worker_of(self, window: Window, job: Job | None) -> str:
         """Return the window's worker; of a job, the one that it runs as since it last began."""
@@ -240,6 +212,7 @@ def of_study(facts: Facts, found: Survey | None) -> Results:
         at_work=found.at_work,
         failures=found.failures,
         in_jobs=found.in_jobs,
+        workers=found.workers,
     )
 
 
@@ -287,6 +260,7 @@ def _window(window: Window, seen: Seen, results: Results) -> WindowStatus:
         gpu_power=gpu.power if gpu else None,
         gpu_power_limit=gpu.power_limit if gpu else None,
         job=_job(job) if job else None,
+        worker=worker,
     )
 
 

@@ -6,6 +6,7 @@ time. One on another machine, or in another container, is alive while its file's
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from contextlib import suppress
@@ -23,11 +24,14 @@ INTERVAL = 20.0
 STALE = 180.0
 """Seconds without a heartbeat after which a worker of another machine is taken for dead."""
 
+FORGOTTEN = 86_400.0
+"""Seconds without a heartbeat after which nobody wants to hear of a worker any more."""
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A worker: its process by pid and start time (in clock ticks since boot), and where it is.
 
-    ``job`` is the id of the Slurm job that it runs in, if it does.
+    ``device`` is its GPU, for people, ``job`` the id of the Slurm job that it runs in, if it does.
     ``machine`` is the kernel's boot id and the pid namespace: where both agree, pids mean the same.
     """
 
@@ -38,19 +42,21 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     born: int
     started: float
+    device: str = ""
     job: str = ""
 
 
-def myself(worker: str, slot: str, job: str = "") -> Identity:
+def myself(worker: str, slot: str, device: str = "", job: str = "") -> Identity:
     """Return this process as a worker."""
     return Identity(
         worker=worker,
         slot=slot,
         host=os.uname().nodename,
-        machine=_machine(),
+        machine=machine(),
         pid=os.getpid(),
         born=_born(os.getpid()) or 0,
         started=time.time(),
+        device=device,
         job=job,
     )
 
@@ -68,6 +74,49 @@ class Register:
         self._folder.mkdir(parents=True, exist_ok=True)
         files.replace(self._path(identity.worker), msgspec.json.encode(identity).decode())
 
+    def all(self) -> dict[str, Identity]:
+        """Return every worker that has not left, dead ones too. Raises OSError."""
+        try:
+            names = [path.stem for path in self._folder.iterdir() if path.suffix == ".json"]
+        except FileNotFoundError:
+            return {}
+        found = ((name, self.identity(name)) for name in sorted(names))
+        return {name: identity for name, identity in found if identity}
+
+    def sweep(self) -> None:
+        """Remove the files of workers that will not come back: theirs would be kept for ever.
+
+        A worker that does come back writes its file anew. Raises OSError.
+        """
+        now = self.file_time()
+        for worker, identity in self.all().items():
+            lost = identity.machine == machine() or self.age(worker, now) > FORGOTTEN
+            if lost and not self.alive(worker, now):
+                self.leave(worker)
+
+    def age(self, worker: str, now: float) -> float:
+        """Return the seconds since a worker's heartbeat; infinite when it has left."""
+        try:
+            return max(0.0, now - self._path(worker).stat().st_mtime)
+        except FileNotFoundError:
+            return math.inf
+
+    def file_time(self) -> float:
+        """Return the time by the file system's clock, which may be another machine's.
+
+        A file is made for that and is gone at once; who may not write there gets this machine's.
+        """
+        path = self._folder / f".now.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return time.time()
+        try:
+            path.unlink()
+            return os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+
     def beat(self, worker: str) -> None:
         """Say that this worker is alive. Raises OSError."""
         # Without a time the file system's own clock is taken, which all machines share.
@@ -84,12 +133,9 @@ class Register:
         identity = self.identity(worker)
         if identity is None:
             return False
-        if identity.machine == _machine():
+        if identity.machine == machine():
             return _born(identity.pid) == identity.born
-        try:
-            return now - self._path(worker).stat().st_mtime < STALE
-        except FileNotFoundError:
-            return False
+        return self.age(worker, now) < STALE
 
     def identity(self, worker: str) -> Identity | None:
         """Return a worker, or None when it has left or its file cannot be read."""
@@ -114,7 +160,8 @@ class Register:
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
+    """Return what tells this machine, since its boot, and this container from all others."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
 

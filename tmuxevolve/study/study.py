@@ -87,6 +87,7 @@ class Study:
         whole = self._sampler.whole_history
         self._state = State(self.files, search.layout, list(search.base), whole=whole)
         self._worker = identity.worker
+        self._identity = identity
         self._definition = definition.Watch(self.files)
         self._id: str | None = None
         self._register = Register(self.files.workers)
@@ -179,7 +180,11 @@ class Study:
 
     def beat(self) -> None:
         """Say that this worker is alive. Raises OSError."""
-        self._register.beat(self._worker)
+        try:
+            self._register.beat(self._worker)
+        except FileNotFoundError:
+            # It was away for so long that somebody has cleared up after it.
+            self._register.enter(self._identity)
 
     def leave(self) -> None:
         """End this worker's part. Raises OSError."""
