@@ -55,7 +55,7 @@ class Aftermath:
     def _give_up(self, reason: str) -> int:
         status = ExitStatus.INTERRUPTED if self._interrupts.over else ExitStatus.FAILURE
         tell(self._counter, Report(state=State.FAILED, reason=reason))
-        record(Ending(status=status, reason=reason, ended=time.time()))
+        record(Ending(status=status, reason=reason, ended=time.time()), self._order.worker)
         summary = f"{self._order.window} failed: {reason}"
         say(summary)
         outbox = outbox_of(self._order)

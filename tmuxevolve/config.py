@@ -153,6 +153,7 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schedule: str | None = None
     overview: bool = False
     notify: Notify | None = None
+    multiplexer: Literal["tmux", "screen"] | None = None
     launcher: Literal["local", "slurm"] = "local"
     slurm: SlurmJobs | None = None
 
@@ -160,6 +161,7 @@ class SessionEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A session resolved: absolute paths, the command as argv, ``source`` the file it is from.
 
+    ``multiplexer`` is None where tmux is to be taken if it is there.
     ``slurm`` is None unless that is the launcher. ``concealed`` maps the command's words that hold
     values of ``env`` to what may be shown.
     """
@@ -182,6 +184,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     schedule: str | None = None
     overview: bool = False
     notify: Notify | None = None
+    multiplexer: str | None = None
     slurm: SlurmJobs | None = None
     concealed: dict[str, str] = {}
 

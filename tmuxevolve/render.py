@@ -45,10 +45,13 @@ def json(value: object) -> str:
         return dumps(msgspec.to_builtins(value), indent=2)
 
 
-def started(result: Started, program: str, server: str | None = None) -> str:
+def started(
+    result: Started, program: str, detach_keys: str = "Ctrl-b d", server: str | None = None
+) -> str:
     """Return what ``start`` did: a table, what was left alone, and what to type next.
 
-    ``server`` is the tmux server's name where one was given.
+    ``detach_keys`` leave an attached session running; ``server`` is the tmux server's name where
+    one was given.
     """
     lines = []
     header, rows = _started_table(result)
@@ -65,7 +68,7 @@ def started(result: Started, program: str, server: str | None = None) -> str:
     lines += refusals(result.refused)
     lines += [f"note: {note}" for note in result.notes]
     if rows:
-        lines += ["", *_next_steps(_first(result), program, server)]
+        lines += ["", *_next_steps(_first(result), program, detach_keys, server)]
     return "\n".join(lines)
 
 
@@ -174,10 +177,10 @@ def _started_row(window: StartedWindow | StartedService, slot: str) -> Sequence[
     return (window.window, slot, str(window.pid or "-"), state)
 
 
-def _next_steps(first: str, program: str, server: str | None) -> list[str]:
+def _next_steps(first: str, program: str, keys: str, server: str | None) -> list[str]:
     where = f" -L {shlex.quote(server)}" if server else ""
     steps = {
-        f"attach {first}{where}": "look at one (Ctrl-b d leaves it running)",
+        f"attach {first}{where}": f"look at one ({keys} leaves it running)",
         f"status{where}": "how far they all are",
         f"stop{where}": "end them all",
     }

@@ -64,6 +64,7 @@ class _Resolver(msgspec.Struct, frozen=True):
             schedule=self._schedule(),
             overview=entry.overview,
             notify=entry.notify and self._notify(entry.notify, env),
+            multiplexer=entry.multiplexer,
             slurm=self._slurm(),
         )
 

@@ -62,6 +62,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "overview": "true: a window `overview` in the session shows what `tmuxevolve top` shows.",
         "notify": "Who is told that the budget is spent, a window failed, or a generation is the"
         " best so far. Left out: nobody.",
+        "multiplexer": "Where windows are opened: tmux or screen (GNU screen). Left out: tmux,"
+        " screen where there is no tmux.",
         "launcher": "local: windows on this machine's GPUs. slurm: jobs, one for each worker, and a"
         " window here that follows each.",
         "slurm": "The jobs that launcher: slurm submits.",

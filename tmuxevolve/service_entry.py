@@ -9,7 +9,7 @@ import sys
 
 sys.path.append(__file__.rpartition("/")[0].rpartition("/")[0])
 
-from tmuxevolve import keeper, terminal
+from tmuxevolve import console, keeper, terminal
 from tmuxevolve.counter import Counter, VisitError
 
 
@@ -23,14 +23,17 @@ def main(address: str, name: str) -> int:
     direct = brief["direct"]
     assert direct is not None  # noqa: S101  (a service has nothing else)
     here = terminal.variables()
+    place = os.environ.get(console.VARIABLE)
     os.environ.clear()
     os.environ.update({**direct["env"], **here})
+    if place:
+        os.environ[console.VARIABLE] = place
     os.chdir(direct["folder"])
     counter.running(os.getpid())
     sys.argv = list(direct["argv"])
     keeper.load()
     status = _run()
-    _record(status)
+    _record(status, name)
     return status
 
 
@@ -44,13 +47,13 @@ def _run() -> int:
     return 0
 
 
-def _record(status: int) -> None:
+def _record(status: int, name: str) -> None:
     """Keep the status where `status` finds it: tmux 3.3a can lose its own record."""
     import time
 
     from tmuxevolve.multiplexer import Ending, pane
 
-    pane.record_ending(Ending(status=status, ended=time.time()), os.environ)
+    pane.record_ending(Ending(status=status, ended=time.time()), name, os.environ)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ import os
 NOTICE = "tmuxevolve: "
 """How our lines begin, so that they are not taken for the trainer's."""
 
-VARIABLES = ("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TMUX", "TMUX_PANE")
+VARIABLES = (
+    *("TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TMUX", "TMUX_PANE"),
+    *("STY", "WINDOW"),
+)
 """These belong to the terminal that a program runs in, not to the user who started it."""
 
 

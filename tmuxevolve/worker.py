@@ -63,7 +63,7 @@ def main(
     # Only the first report counts: nothing, when the trainer has run.
     state = State.FAILED if ending.status else State.FINISHED
     tell(counter, Report(state=state, reason=ending.reason))
-    record(ending)
+    record(ending, order.worker)
     summary = _summary(order, ending, began=worker.began)
     say(summary)
     if outbox:
@@ -88,12 +88,12 @@ def tell(counter: Counter, report: Report) -> None:
     counter.report(msgspec.json.encode(report))
 
 
-def record(ending: Ending) -> None:
+def record(ending: Ending, worker: str) -> None:
     """Keep how it ended where ``status`` finds it."""
     from tmuxevolve.multiplexer import pane
 
     with suppress(OSError, subprocess.SubprocessError):
-        pane.record_ending(ending, os.environ)
+        pane.record_ending(ending, worker, os.environ)
 
 
 class _Worker:
@@ -240,13 +240,10 @@ class _Worker:
             self._interrupts.wait(_LOOK)
 
     def _printed(self, notice: str) -> str:
-        from tmuxevolve import console
         from tmuxevolve.multiplexer import pane
 
         try:
-            if console.VARIABLE in os.environ:
-                return console.printed_since(notice, self._order.worker)
-            return pane.printed_since(notice, os.environ)
+            return pane.printed_since(notice, self._order.worker, os.environ)
         except (OSError, subprocess.SubprocessError):
             return ""
 

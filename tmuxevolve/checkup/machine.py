@@ -17,13 +17,14 @@ _TORCH = 2 << 30
 
 
 def tmux(scene: Scene) -> Check:
-    """Look for tmux, and whether it is new enough."""
+    """Look for tmux, or screen where that is used, and whether it is new enough."""
     try:
         scene.mux.check()
     except TmuxEvolveError as error:
         found, _, mend = str(error).rpartition("; " if "; " in str(error) else ": ")
-        return failed("tmux", found, mend)
-    return passed("tmux", scene.mux.version().removeprefix("tmux "))
+        return failed(found.partition(" ")[0], found, mend)
+    name, _, version = scene.mux.version().partition(" ")
+    return passed(name, version)
 
 
 def driver(scene: Scene) -> Check | None:

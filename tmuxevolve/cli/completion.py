@@ -41,9 +41,9 @@ def slot(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Co
 
 
 def _windows(ctx: click.Context) -> tuple[Window, ...]:
-    from tmuxevolve.multiplexer.tmux import Tmux
+    from tmuxevolve.multiplexer import choice
 
     try:
-        return Tmux(ctx.params.get("socket_name")).all_windows()
+        return choice.choose(None, ctx.params.get("socket_name")).all_windows()
     except TmuxEvolveError:
         return ()

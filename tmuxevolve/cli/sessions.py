@@ -59,8 +59,8 @@ def start(
     from tmuxevolve.session import start as core
     from tmuxevolve.session.attach import attach
 
-    mux = world.multiplexer(socket_name)
     found = world.session(file, session, gpus)
+    mux = world.multiplexer(socket_name, found)
 
     def prepare() -> preparation.Preparation:
         wanted = services.wanted(found, follow=follow)
@@ -74,7 +74,7 @@ def start(
         return prepared.exit_status
     prepared = waiting.until_free(prepare, _waiting) if wait else prepare()
     result = core.start(prepared, mux, os.environ)
-    text = render.started(result, world.program(), socket_name)
+    text = render.started(result, world.program(), mux.detach_keys, socket_name)
     click.echo(render.json(result) if as_json else text)
     if then_attach and result.exit_status == ExitStatus.OK:
         world.become(attach(mux, result.session, None, os.environ))
@@ -88,7 +88,8 @@ def start(
 def attach(gpu: str | None, session: str | None, socket_name: str | None) -> None:
     """Put this terminal into a running session.
 
-    At GPU's window, if one is named. Ctrl-b d leaves it running; Ctrl-c reaches the training.
+    At GPU's window, if one is named. Ctrl-b d, in screen Ctrl-a d, leaves it running; Ctrl-c
+    reaches the training.
 
     \b
     Examples:

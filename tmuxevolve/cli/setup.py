@@ -59,7 +59,8 @@ def check(session: str | None, file: Path | None, socket_name: str | None, as_js
     from tmuxevolve import render, render_setup
     from tmuxevolve.session import check as core
 
-    found = core.check(world.session(file, session), world.multiplexer(socket_name), os.environ)
+    chosen = world.session(file, session)
+    found = core.check(chosen, world.multiplexer(socket_name, chosen), os.environ)
     text = render_setup.checkup(found, colour=world.colour())
     click.echo(render.json(found) if as_json else text)
     return found.exit_status

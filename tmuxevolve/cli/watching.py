@@ -38,7 +38,7 @@ def follow(
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     found = world.session(file, session, gpus)
-    mux = world.multiplexer(socket_name)
+    mux = world.multiplexer(socket_name, found)
     follower = Follower(found, mux, os.environ, _say, generations=generations)
     _say(f"{session}: looking every {INTERVAL:g} s for free GPUs")
     while not ended.is_set() and follower.look():

@@ -45,16 +45,20 @@ def elsewhere(
         return None
 
 
-def multiplexer(socket_name: str | None) -> Multiplexer:
-    """Return the tmux server; new sessions there get this terminal's size."""
-    from tmuxevolve.multiplexer.tmux import Tmux
+def multiplexer(socket_name: str | None, found: Session | None = None) -> Multiplexer:
+    """Return where windows are; new sessions there get this terminal's size.
 
-    if not sys.stdout.isatty():
-        return Tmux(socket_name)
-    import shutil
+    New windows are opened where the session says. Windows are looked for wherever there are any.
+    """
+    from tmuxevolve.multiplexer import choice
 
-    terminal = shutil.get_terminal_size()
-    return Tmux(socket_name, (terminal.columns, terminal.lines - _STATUS_LINE))
+    size = None
+    if sys.stdout.isatty():
+        import shutil
+
+        terminal = shutil.get_terminal_size()
+        size = (terminal.columns, terminal.lines - _STATUS_LINE)
+    return choice.choose(found.multiplexer if found else None, socket_name, size)
 
 
 def become(attached: Attach) -> NoReturn:

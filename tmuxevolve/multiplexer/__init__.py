@@ -1,6 +1,6 @@
 """What a terminal multiplexer does for us: windows that outlive the terminal, and facts about them.
 
-The values and the interface are here; ``tmux.py`` is the one implementation so far.
+The values and the interface are here; ``tmux.py`` and ``screen.py`` implement it.
 """
 
 from __future__ import annotations
@@ -139,6 +139,10 @@ class Multiplexer(Protocol):
     @property
     def options(self) -> tuple[str, ...]:
         """Return the options of our own commands that lead to this server."""
+
+    @property
+    def detach_keys(self) -> str:
+        """Return what to press to leave a session running, such as "Ctrl-b d"."""
 
     def check(self) -> None:
         """Raise MissingError when the program is missing or too old."""

@@ -1,10 +1,13 @@
-"""What a worker does with the tmux pane that it runs in."""
+"""What a worker does with the window that it runs in, whichever multiplexer that is of."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
 
+import msgspec
+
+from tmuxevolve import console
 from tmuxevolve.errors import MissingError
 from tmuxevolve.multiplexer import Ending, client
 from tmuxevolve.multiplexer.client import literal
@@ -14,16 +17,27 @@ from tmuxevolve.terminal import NOTICE
 _TIMEOUT = 10
 
 
-def record_ending(ending: Ending, environ: Mapping[str, str]) -> None:
-    """Keep how the trainer ended on the pane that ``environ`` belongs to, if that still exists."""
+def record_ending(ending: Ending, worker: str, environ: Mapping[str, str]) -> None:
+    """Keep how the trainer ended on the window that ``environ`` belongs to, if that still exists.
+
+    Raises OSError when it does not.
+    """
+    place = environ.get(console.VARIABLE)
+    if place:
+        console.ask(place, worker, b"ending " + msgspec.json.encode(ending))
+        return
     _run(("set-option", "-p", "-t", environ.get("TMUX_PANE", ""), ENDING, encode(ending)), environ)
 
 
-def printed_since(notice: str, environ: Mapping[str, str]) -> str:
-    """Return what was printed in the pane since our own notice, as far back as tmux keeps it.
+def printed_since(notice: str, worker: str, environ: Mapping[str, str]) -> str:
+    """Return what was printed in the window since our own notice, as far back as that is kept.
 
     These are the lines as they stand on the screen: of a progress bar there is the last state.
+    Raises OSError.
     """
+    place = environ.get(console.VARIABLE)
+    if place:
+        return console.printed_since(notice, worker, place)
     pane = environ.get("TMUX_PANE", "")
     lines = _run(("capture-pane", "-pJ", "-S", "-", "-t", pane), environ).splitlines()
     wanted = f"{NOTICE}{notice}"

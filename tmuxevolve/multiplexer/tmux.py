@@ -57,6 +57,11 @@ class Tmux:
         """Return the options of our own commands that lead to this server."""
         return ("--socket-name", self.socket_name) if self.socket_name else ()
 
+    @property
+    def detach_keys(self) -> str:
+        """Return what to press to leave a session running."""
+        return "Ctrl-b d"
+
     def check(self) -> None:
         """Raise MissingError when tmux is missing or older than 3.2a."""
         client.check()

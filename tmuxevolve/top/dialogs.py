@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 HELP = """\
 ↑ ↓ j k   another window (PgUp, PgDn, Home, End: further)
-Enter     attach to it; Ctrl-b d comes back here
+Enter     attach to it; Ctrl-b d (screen: Ctrl-a d) comes back here
 s         stop it, after y; its generation is given back
 r         restart it, after y where it runs: as the sessions file says now,
           with the environment of this view
