@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,27 @@ from slurm_testbed import Cluster, missing
 from support import Box, new_box
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests that are marked so in each multiplexer."""
+    if metafunc.definition.get_closest_marker("either") and "multiplexer" in metafunc.fixturenames:
+        there = ["tmux", "screen"]
+        only = metafunc.definition.get_closest_marker("tmux_only")
+        metafunc.parametrize("multiplexer", there[:1] if only else there, indirect=True)
+
+
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    """Return a private machine: home, tmux server, sessions.yaml."""
-    with new_box(tmp_path) as made:
+def multiplexer(request: pytest.FixtureRequest) -> str:
+    """Return where a box's windows are opened: tmux, unless a test is for either."""
+    wanted: str = getattr(request, "param", "tmux")
+    if shutil.which(wanted) is None:
+        pytest.skip(f"no {wanted} here")
+    return wanted
+
+
+@pytest.fixture
+def box(tmp_path: Path, multiplexer: str) -> Iterator[Box]:
+    """Return a private machine: home, tmux server or screen sessions, sessions.yaml."""
+    with new_box(tmp_path, multiplexer) as made:
         yield made
 
 

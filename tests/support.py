@@ -15,9 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import psutil
+from hands import HANDS, TmuxHands
 
 from tmuxevolve.config import Evolve, GpuPolicy, RestartPolicy, Session, StopPolicy
+from tmuxevolve.multiplexer import Window
 
 T = TypeVar("T")
 
@@ -63,20 +66,22 @@ def poll(condition: Callable[[], T], timeout: float = 30.0, what: str = "") -> T
 
 
 class Box:
-    """A machine of its own: home, tmux server, environment, sessions.yaml."""
+    """A machine of its own: home, tmux server or screen sessions, environment, sessions.yaml."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, multiplexer: str = "tmux") -> None:
         self.root = root
         self.home = root / "home"
         self.home.mkdir()
         # A socket's path has at most 107 bytes: pytest's own folders are too deep.
         self.sockets = Path(tempfile.mkdtemp(prefix="te", dir="/tmp"))
         self.config = root / "sessions.yaml"
-        drop = {"TMUX", "TMUX_PANE", "NVML_STUB_STATE", "NO_COLOR"}
+        drop = {"TMUX", "TMUX_PANE", "STY", "WINDOW", "SCREENDIR", "NVML_STUB_STATE", "NO_COLOR"}
         self.env = {k: v for k, v in os.environ.items() if k not in drop and "TMUXEVOLVE" not in k}
         # As in a shell with the environment activated.
         self.env["PATH"] = f"{Path(sys.executable).parent}:{self.env['PATH']}"
         self.env |= {"HOME": str(self.home), "TMUX_TMPDIR": str(self.sockets), "LANG": "C.UTF-8"}
+        self.multiplexer = multiplexer
+        self.hands = HANDS[multiplexer](self)
 
     def cli(
         self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 90, **kwargs: Any
@@ -133,10 +138,19 @@ class Box:
         sessions = self.json("status", *args)
         return {window["window"]: window for s in sessions for window in s["windows"]}
 
+    def windows(self) -> tuple[Window, ...]:
+        """Return the windows as the program sees them."""
+        code = (
+            "import msgspec, sys; from tmuxevolve.multiplexer import choice;"
+            "print(msgspec.json.encode(choice.choose(sys.argv[1], None).all_windows()).decode())"
+        )
+        argv = [sys.executable, "-c", code, self.multiplexer]
+        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, check=True)
+        return msgspec.json.decode(done.stdout, type=tuple[Window, ...])
+
     def keeper(self, window: str) -> psutil.Process:
         """Return a window's first process."""
-        panes = self.tmux("list-panes", "-a", "-F", "#{window_name} #{pane_pid}").splitlines()
-        return psutil.Process(next(int(p.split()[1]) for p in panes if p.split()[0] == window))
+        return psutil.Process(next(w.pid for w in self.windows() if w.name == window))
 
     def worker(self, window: str) -> psutil.Process:
         """Wait for the worker that a window's keeper forks, and return it."""
@@ -147,9 +161,9 @@ class Box:
 
     def close(self) -> None:
         """End everything that was started here, however it was started."""
-        for socket in self.sockets.glob("tmux-*/*"):
-            argv = ["tmux", "-S", str(socket), "kill-server"]
-            subprocess.run(argv, env=self.env, capture_output=True, timeout=30, check=False)
+        self.hands.close()
+        # A person's terminal is a tmux of its own.
+        TmuxHands(self).close()
         for process in box_processes(self):
             with suppress(psutil.Error):
                 process.kill()
@@ -194,9 +208,9 @@ def recorders(box: Box) -> list[psutil.Process]:
 
 
 @contextmanager
-def new_box(root: Path) -> Iterator[Box]:
+def new_box(root: Path, multiplexer: str = "tmux") -> Iterator[Box]:
     """Return a box that is cleaned up afterwards."""
-    box = Box(root)
+    box = Box(root, multiplexer)
     try:
         yield box
     finally:

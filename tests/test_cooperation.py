@@ -16,6 +16,8 @@ from support import Box, Viewer, box_processes, command_line, poll
 from tmuxevolve.study import history
 from tmuxevolve.study.rows import Layout
 
+pytestmark = pytest.mark.either
+
 LAYOUT = Layout(metrics=("fitness",), weights=(1.0,))
 
 # What it does is in a file, so that a test can change it while the session runs.
@@ -146,7 +148,7 @@ def test_failures_stop_the_window_and_status_names_them(
 def test_a_failed_generation_is_tried_again_with_the_same_hyps(box: Box, study: Any) -> None:
     results = study({"fail": "exit"}, cpu_slots=1, restart={"backoff": "2s", "attempts": 5})
     box.cli("start")
-    poll(lambda: "failed: " in box.tmux("capture-pane", "-pt", "=demo:0"))
+    poll(lambda: "failed: " in box.hands.text(0))
     behave(box)
     over(box)
     assert generations(results)[0].hyp["lr"] == 0.01
@@ -187,8 +189,8 @@ def test_drain_waits_for_the_running_generations(box: Box, study: Any) -> None:
 def test_ctrl_c_in_the_window_ends_it_and_gives_the_generation_back(box: Box, study: Any) -> None:
     results = study({"wait_for": str(box.root / "go")}, cpu_slots=1)
     box.cli("start")
-    poll(lambda: "training 0" in box.tmux("capture-pane", "-pt", "=demo:0"))
-    box.tmux("send-keys", "-t", "=demo:0", "C-c")
+    poll(lambda: "training 0" in box.hands.text(0))
+    box.hands.press(0, "C-c")
     (window,) = over(box).values()
     assert window["exit_status"] == 130
     assert '{"type":"back","number":0,' in (results / "study" / "journal.jsonl").read_text()
@@ -216,7 +218,7 @@ def test_a_result_that_cannot_be_written_is_kept_and_written_later(box: Box, stu
     # In the way of the file, for root too.
     (results / "evolve.csv").mkdir()
     (box.root / "go").touch()
-    poll(lambda: "cannot write its result" in box.tmux("capture-pane", "-pJt", "=demo:0"))
+    poll(lambda: "cannot write its result" in box.hands.text(0))
     (results / "evolve.csv").rmdir()
     over(box)
     assert len(generations(results)) == 8

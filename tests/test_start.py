@@ -16,6 +16,8 @@ from support import Box, box_processes, poll
 
 import tmuxevolve
 
+pytestmark = pytest.mark.either
+
 SAY_ENV = (
     "import json, os, sys, time; p = sys.argv[1] + os.environ['TMUXEVOLVE_WORKER'][:4];"
     "open(p + '.t', 'w').write(json.dumps([dict(os.environ), os.getcwd(), os.isatty(2),"
@@ -44,10 +46,7 @@ def test_start_status_attach_stop(box: Box) -> None:
     assert [w["state"] for w in windows.values()] == ["running", "running"]
     for window in windows.values():
         assert psutil.Process(window["pid"]).name() == "sleep"
-    assert box.tmux("list-windows", "-t", "=demo", "-F", "#I #W").split("\n")[:2] == [
-        "0 cpu0",
-        "1 cpu1",
-    ]
+    assert box.hands.windows() == [(0, "cpu0"), (1, "cpu1")]
     stopped = box.cli("stop")
     assert stopped.returncode == 0
     assert "cpu1 ended by SIGINT (3 processes)" in stopped.stdout
@@ -58,8 +57,11 @@ def test_start_status_attach_stop(box: Box) -> None:
 
 
 def test_trainer_gets_the_callers_environment_and_the_windows_terminal(box: Box) -> None:
-    # The tmux server is older than the caller's environment.
-    box.tmux("-f", "/dev/null", "new-session", "-d", "-s", "old", "sleep", "1000")
+    # The multiplexer's server is older than the caller's environment.
+    box.session()
+    box.cli("start")
+    box.hands.new_window(7, "sleep", "1000")
+    box.cli("stop")
     box.session(command=say(box, "a b", "$HOME", "x;"), env={"SECRET": "s3cret;", "N": 1})
     caller = {"CONDA_PREFIX": "/opt/conda", "PATH": f"/added:{box.env['PATH']}", "TERM": "vt52"}
     assert box.cli("start", env=caller).returncode == 0
@@ -69,7 +71,7 @@ def test_trainer_gets_the_callers_environment_and_the_windows_terminal(box: Box)
     assert (env["SECRET"], env["N"]) == ("s3cret;", "1")
     assert env["CUDA_VISIBLE_DEVICES"] == "-1"
     assert env["TERM"] != "vt52"
-    assert "TMUX_PANE" in env
+    assert {"tmux": "TMUX_PANE", "screen": "STY"}[box.multiplexer] in env
     assert (cwd, tty, argv) == (str(box.root), True, ["a b", "$HOME", "x;"])
 
 
@@ -78,9 +80,10 @@ def test_secrets_are_on_no_argv_and_in_no_option(box: Box) -> None:
     box.cli("start", env={"CALLERS_TOKEN": "s3cret-value"})
     shown = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]
     assert not [line for line in shown if "s3cret-value" in line]
-    for scope in ("-g", "-s", "-w", "-p"):
-        assert "s3cret" not in box.tmux("show-options", scope, "-t", "=demo:0")
-    assert "s3cret" not in box.tmux("show-environment", "-t", "=demo")
+    if box.multiplexer == "tmux":
+        for scope in ("-g", "-s", "-w", "-p"):
+            assert "s3cret" not in box.tmux("show-options", scope, "-t", "=demo:0")
+        assert "s3cret" not in box.tmux("show-environment", "-t", "=demo")
     assert "s3cret" not in box.cli("status", "--json").stdout
 
 
@@ -151,24 +154,24 @@ def test_killing_a_window_by_hand_ends_its_trainer(box: Box) -> None:
     box.session()
     box.cli("start")
     pid = box.status()["cpu1"]["pid"]
-    box.tmux("kill-window", "-t", "=demo:1")
-    assert sorted(box.status()) == ["cpu0"]
+    box.hands.close_window(1)
+    poll(lambda: sorted(box.status()) == ["cpu0"])
     poll(lambda: not psutil.pid_exists(pid))
 
 
 def test_killing_the_server_ends_the_trainers(box: Box) -> None:
     box.session()
     box.cli("start")
-    box.tmux("kill-server")
+    box.hands.quit()
     poll(lambda: not box_processes(box))
 
 
 def test_what_the_user_added_to_the_session_stays(box: Box) -> None:
     box.session()
     box.cli("start")
-    box.tmux("new-window", "-d", "-t", "=demo:7", "sleep", "777")
+    box.hands.new_window(7, "sleep", "777")
     box.cli("stop")
-    assert box.tmux("list-windows", "-t", "=demo", "-F", "#I").split() == ["7"]
+    poll(lambda: [number for number, _ in box.hands.windows()] == [7])
     # and the session that is left can be started into again
     assert box.cli("start").returncode == 0
     assert sorted(box.status()) == ["cpu0", "cpu1"]
@@ -207,14 +210,15 @@ def test_several_sessions_are_never_mixed_up(box: Box) -> None:
 
 
 def test_a_session_of_that_name_that_is_not_ours(box: Box) -> None:
-    box.tmux("-f", "/dev/null", "new-session", "-d", "-s", "demo", "sleep", "1000")
+    box.hands.new_session("demo", "sleep", "1000")
     box.session()
     done = box.cli("start")
     assert done.returncode == 2
     assert "was not started by tmuxevolve" in done.stderr
-    assert box.tmux("list-windows", "-t", "=demo", "-F", "#I").split() == ["0"]
+    assert [number for number, _ in box.hands.windows()] == [0]
 
 
+@pytest.mark.tmux_only  # screen has no servers to name
 def test_another_server_by_socket_name(box: Box) -> None:
     box.session()
     assert box.cli("start", "--socket-name", "mine").returncode == 0
@@ -246,6 +250,7 @@ def test_results_directory_that_cannot_be_made(box: Box) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.tmux_only  # test_screen.py has its counterpart
 def test_tmux_is_missing(box: Box, tmp_path: Path) -> None:
     box.session()
     empty = tmp_path / "empty"
@@ -258,6 +263,7 @@ def test_tmux_is_missing(box: Box, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.tmux_only  # a window of screen cannot be given another process
 def test_an_interrupted_start_leaves_a_window_that_says_so(box: Box) -> None:
     """kill -9 of start between opening windows and handing out orders: run it again."""
     box.session(cpu_slots=1)
@@ -280,9 +286,10 @@ def test_two_starts_of_one_session_at_once_open_each_window_once(box: Box) -> No
     assert [(run.returncode, run.stderr) for run in runs] == [(0, "")] * 6
     windows = box.status()
     assert [w["state"] for w in windows.values()] == ["running"] * 4
-    assert len(box.tmux("list-panes", "-a").splitlines()) == 4
+    assert len(box.hands.windows()) == 4
 
 
+@pytest.mark.tmux_only  # screen takes another number
 def test_a_window_of_the_users_at_that_index(box: Box) -> None:
     box.session()
     box.cli("start")

@@ -63,10 +63,11 @@ def decoy(box: Box) -> Iterator[subprocess.Popen[bytes]]:
 
 def family(box: Box) -> list[psutil.Process]:
     """Return all descendants of the box's tmux server, and what carries its environment."""
-    server = psutil.Process(int(box.tmux("display-message", "-p", "#{pid}")))
+    server = psutil.Process(box.hands.server())
     return [*server.children(recursive=True), *box_processes(box)]
 
 
+@pytest.mark.either
 def test_sixty_four_windows_of_all_kinds(box: Box, decoy: subprocess.Popen[bytes]) -> None:
     ready = box.root / "ready"
     ready.mkdir()

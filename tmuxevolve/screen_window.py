@@ -95,6 +95,7 @@ class _Window(console.Console):
         self._facts = facts
         self._name = name
         self._ending = b"null"
+        self._number = os.environ.get("WINDOW", "0").encode()
         self._pid = 0
         self._status: int | None = None
 
@@ -136,6 +137,8 @@ class _Window(console.Console):
             self._ending = rest
         elif word == "record":
             self.record(os.fsdecode(rest))
+        elif word == "moved":
+            self._number = rest
         elif word == "close":
             self._going = False
         return super()._reply(word, rest)
@@ -143,8 +146,7 @@ class _Window(console.Console):
     def _look(self) -> bytes:
         status = b"null" if self._status is None else b"%d" % self._status
         recorded = b"true" if len(self._sinks) > 1 else b"false"
-        number = os.environ.get("WINDOW", "0").encode()
         first = b'{"facts":%b,"ending":%b,"pid":%d,' % (self._facts, self._ending, self._pid)
-        rest = (status, recorded, number, self._name)
+        rest = (status, recorded, self._number, self._name)
         known = first + b'"status":%b,"recorded":%b,"index":%b,"name":"%b"}' % rest
         return known + b"\n" + os.fsencode(os.environ.get("STY", ""))

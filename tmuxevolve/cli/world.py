@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tmuxevolve.session.status import SessionStatus
 
 _STATUS_LINE = 1
+_MULTIPLEXER = "TMUXEVOLVE_MULTIPLEXER"
 
 
 def session(file: Path | None, name: str | None, use: str | None = None) -> Session:
@@ -48,17 +49,21 @@ def elsewhere(
 def multiplexer(socket_name: str | None, found: Session | None = None) -> Multiplexer:
     """Return where windows are; new sessions there get this terminal's size.
 
-    New windows are opened where the session says. Windows are looked for wherever there are any.
+    New windows are opened where the environment or the session says. Windows are looked for
+    wherever there are any.
     """
     from tmuxevolve.multiplexer import choice
 
+    wanted = os.environ.get(_MULTIPLEXER) or (found.multiplexer if found else None)
+    if wanted not in {None, "tmux", "screen"}:
+        raise UsageError(f"${_MULTIPLEXER}: {wanted!r}: expected tmux or screen")
     size = None
     if sys.stdout.isatty():
         import shutil
 
         terminal = shutil.get_terminal_size()
         size = (terminal.columns, terminal.lines - _STATUS_LINE)
-    return choice.choose(found.multiplexer if found else None, socket_name, size)
+    return choice.choose(wanted, socket_name, size)
 
 
 def become(attached: Attach) -> NoReturn:

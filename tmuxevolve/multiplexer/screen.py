@@ -118,7 +118,8 @@ class Screen:
                 self._spawn(here or session, opening, new=here is None)
                 if not _begins(opening, self._size):
                     refused.append(opening.facts.worker)
-                here = here or self._session(session)
+                elif here is None:
+                    here = self._made(session, opening)
             self._settle(session, mine, before)
         return tuple(refused)
 
@@ -190,31 +191,42 @@ class Screen:
         title = ("-t", opening.name)
         argv = (sys.executable, "-I", "-S", str(_ENTRY), _place(), worker)
         if new:
-            known = {pid for pid, _ in _sessions()}
             environ = {name: value for name, value in os.environ.items() if name != "STY"}
             words = ("-U", "-dmS", _safe(session), *title, *argv)
             _run(*words, environ={**environ, _OURS: "1"})
-            self._set_up(session, known)
             return
         # Where a user's own window has that number, screen takes the next one that is free.
         number = (str(opening.index),) if opening.index < _MOST_WINDOWS else ()
         _command(session, "screen", *title, *number, *map(_literal, argv))
 
-    def _set_up(self, session: str, known: set[str]) -> None:
-        """Undo what a ~/.screenrc may say that would surprise: the session is ours alone."""
-        made = next(((pid, name) for pid, name in _sessions() if pid not in known), None)
-        if made is None:
-            raise TmuxEvolveError(f"screen: cannot make session {session!r}")
-        sty = ".".join(made)
+    def _made(self, session: str, first: Opening) -> str | None:
+        """Undo what a ~/.screenrc may say that would surprise: the new session is ours alone."""
+        seen = _ask(first.facts.worker)
+        if seen is None:
+            return None
+        sty = _name(seen[1])
         # Without it, a window whose process has ended stays, and keys in it do odd things.
         _command(sty, "zombie")
         _command(sty, "autodetach", "on")
-        if made[1] != _safe(session):
+        if sty.partition(".")[2] != _safe(session):
             _command(sty, "sessionname", _literal(_safe(session)))
+        return self._session(session)
+
+    def _move(self, session: str, opening: Opening) -> None:
+        """Give a window the number of the one whose place it has taken."""
+        seen, here = _ask(opening.facts.worker), self._session(session)
+        if not (opening.replaces and seen and here):
+            return
+        number = str(opening.replaces.index)
+        _run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
+        with suppress(OSError):
+            console.ask(_place(), opening.facts.worker, b"moved " + number.encode())
 
     def _settle(self, session: str, opened: Sequence[Opening], before: str | None) -> None:
         """Close the windows whose place was taken, and show what is to be shown first."""
         self.close([opening.replaces for opening in opened if opening.replaces])
+        for opening in opened:
+            self._move(session, opening)
         front = next((opening for opening in opened if opening.front), None)
         wanted = front or (opened[0] if before is None and opened else None)
         seen = _ask(wanted.facts.worker) if wanted else None

@@ -50,7 +50,9 @@ def select(windows: Sequence[Window], name: str | None, wanted: Iterable[str]) -
         raise NotRunningError(f"{what}; {_overview(windows)}" if windows else what)
     chosen: dict[str, Window] = {}
     for slot in wanted:
-        found = [window for window in mine if _matches(window, slot)]
+        found = [window for window in mine if _is_named(window, slot)]
+        # In screen a window may have another GPU's index: where its own is taken.
+        found = found or [window for window in mine if str(window.index) == slot]
         if not found:
             raise NotRunningError(f"GPU {slot} has no window; {_overview(mine)}")
         chosen.update({window.pane: window for window in found})
@@ -73,7 +75,6 @@ def _overview(windows: Sequence[Window]) -> str:
     return f"running: {', '.join(texts)}"
 
 
-def _matches(window: Window, slot: str) -> bool:
+def _is_named(window: Window, slot: str) -> bool:
     facts = window.facts
-    names = {facts.slot, facts.slot.partition("/")[0], window.name, str(window.index), facts.uuid}
-    return slot in names
+    return slot in {facts.slot, facts.slot.partition("/")[0], window.name, facts.uuid}
