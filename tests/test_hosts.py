@@ -133,7 +133,7 @@ def at_work(host: Host) -> dict[str, Any]:
 
     def look() -> dict[str, Any] | None:
         seen = host.status()["workers"]
-        busy = {f"{w['host']} {w['window']}": w for w in seen if w["generation"] is not None}
+        busy = {f"{w['host']} {w['slot']}": w for w in seen if w["generation"] is not None}
         return busy if len(busy) == 4 else None
 
     found = poll(look)

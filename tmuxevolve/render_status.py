@@ -46,7 +46,9 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
     failed = (w for w in session.windows if w.failure and not w.reason)
     lines += [f"{w.window}: failed: {w.failure}" for w in failed]
-    return lines + _elsewhere(session.elsewhere, width)
+    # What died here shows in its window, or was ended on purpose.
+    away = [worker for worker in session.elsewhere if worker.alive or not worker.here]
+    return lines + _elsewhere(away, width)
 
 
 def _elsewhere(workers: Sequence[Worker], width: int | None) -> list[str]:
@@ -58,13 +60,13 @@ def _elsewhere(workers: Sequence[Worker], width: int | None) -> list[str]:
     rows = [
         (
             worker.host,
-            worker.window,
+            worker.slot,
             worker.device or "?",
             *((worker.job or "-",) if jobs else ()),
             "-" if worker.generation is None else str(worker.generation),
             _seen(worker),
         )
-        for worker in sorted(workers, key=lambda w: (w.host, len(w.window), w.window))
+        for worker in workers
     ]
     return ["at work on the same results:", *table(header, rows, width)]
 

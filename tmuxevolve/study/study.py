@@ -87,7 +87,6 @@ class Study:
         whole = self._sampler.whole_history
         self._state = State(self.files, search.layout, list(search.base), whole=whole)
         self._worker = identity.worker
-        self._identity = identity
         self._definition = definition.Watch(self.files)
         self._id: str | None = None
         self._register = Register(self.files.workers)
@@ -106,6 +105,7 @@ class Study:
         if not self._joined:
             # A long history is read before the others have to wait for this.
             self._state.refresh()
+            self._register.sweep(self._register.now(self._worker))
         with self._turn():
             if not self._joined:
                 summary.write(self.files.summary, self._state)
@@ -180,11 +180,7 @@ class Study:
 
     def beat(self) -> None:
         """Say that this worker is alive. Raises OSError."""
-        try:
-            self._register.beat(self._worker)
-        except FileNotFoundError:
-            # It was away for so long that somebody has cleared up after it.
-            self._register.enter(self._identity)
+        self._register.beat(self._worker)
 
     def leave(self) -> None:
         """End this worker's part. Raises OSError."""

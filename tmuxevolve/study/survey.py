@@ -1,32 +1,35 @@
-"""A look at a study from outside: how far it is, and who works on what. Nothing is changed."""
+"""A look at a study from outside: how far it is, and who works on what. Nothing is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tmuxevolve.study import definition, summary
 from tmuxevolve.study.files import Files
-from tmuxevolve.study.heartbeat import Register, machine
+from tmuxevolve.study.heartbeat import Register, Sighting
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.state import State
 
-# Dead workers are shown for so many seconds: somebody may miss them.
-_OF_INTEREST = 3600.0
+# Seconds for which a worker that was lost is still listed.
+_RECENT = 3600.0
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker of the study, on any machine; ``seen`` are the seconds since its heartbeat.
+    """A worker of any host: the window ``slot`` on a ``device``, and the Slurm ``job``, if any.
 
-    ``window`` and ``device`` are its window's name and its GPU, ``generation`` the number of the
-    one that it is at, ``job`` a Slurm job's id or "", ``started`` seconds since the epoch.
+    ``generation`` is the number of the one it is at. ``started`` is by its host's clock, in seconds
+    since the epoch; ``seen`` is how many seconds ago its heartbeat was, by the file system's clock
+    as far as that is known without writing. ``here`` says whether it is on this machine, ``alive``
+    whether it still runs: those that do not were lost within the last hour.
     """
 
     worker: str
-    window: str
+    slot: str
     host: str
     device: str
     job: str
@@ -41,9 +44,8 @@ class Survey(msgspec.Struct, frozen=True):
     """How far a study is.
 
     ``at_work`` maps a living worker to the number of its generation; ``waiting`` generations were
-    given back or belonged to workers that are dead now; ``failures`` are the last of each worker.
-    ``in_jobs`` maps a Slurm job's id to the living worker in it. ``workers`` are those of all
-    machines that have not left, the dead ones of the last hour too.
+    given back or belonged to workers that are dead now; ``failures`` are the last of each worker;
+    ``workers`` are those of all hosts that have not left.
     """
 
     budget: int
@@ -55,8 +57,12 @@ class Survey(msgspec.Struct, frozen=True):
     skipped: int
     failures: Mapping[str, Failed]
     problem: str | None
-    in_jobs: Mapping[str, str] = {}
     workers: tuple[Worker, ...] = ()
+
+    @property
+    def in_jobs(self) -> Mapping[str, str]:
+        """Return the living worker in each Slurm job, by the job's id."""
+        return {w.job: w.worker for w in self.workers if w.job and w.alive}
 
 
 def survey(results: Path) -> Survey | None:
@@ -74,12 +80,19 @@ def survey(results: Path) -> Survey | None:
     return of_state(where, found.generations, state)
 
 
-def of_state(where: Files, budget: int, state: State) -> Survey:
-    """Return how far the study is that a state was just brought up to date with."""
+def of_state(where: Files, budget: int, state: State, register: Register | None = None) -> Survey:
+    """Return how far the study is that a state was just brought up to date with.
+
+    A ``register`` that was used before need not read again who the workers are.
+    """
     reservations = [found for found in [*state.open.values()] if not state.is_over(found)]
-    held = {reserved.worker: reserved.number for reserved in reservations if reserved.worker}
-    workers = _workers(Register(where.workers), held)
-    at_work = {w.worker: w.generation for w in workers if w.alive and w.generation is not None}
+    seen = (register or Register(where.workers)).sightings()
+    living = {sighting.identity.worker for sighting in seen if sighting.alive}
+    at_work = {
+        reserved.worker: reserved.number
+        for reserved in reservations
+        if reserved.worker and reserved.worker in living
+    }
     return Survey(
         budget=budget,
         finished=state.table.count,
@@ -90,28 +103,32 @@ def of_state(where: Files, budget: int, state: State) -> Survey:
         skipped=state.given_up,
         failures=state.last_failure,
         problem=state.table.problem,
-        in_jobs={w.job: w.worker for w in workers if w.job and w.alive},
-        workers=tuple(workers),
+        workers=workers_of(seen, at_work),
     )
 
 
-def _workers(register: Register, held: Mapping[str, int]) -> list[Worker]:
-    """Return the workers of all machines; ``held`` are the generations that they have reserved."""
-    known = register.all()
-    now = register.file_time() if known else 0.0
-    found = (
+def workers_of(seen: Sequence[Sighting], at_work: Mapping[str, int]) -> tuple[Worker, ...]:
+    """Return the workers that live or were lost lately, by host and window."""
+    found = [
         Worker(
-            worker=name,
-            window=identity.slot,
-            host=identity.host,
-            device=identity.device,
-            job=identity.job,
-            generation=held.get(name),
-            started=identity.started,
-            seen=register.age(name, now),
-            alive=register.alive(name, now),
-            here=identity.machine == machine(),
+            worker=who.worker,
+            slot=who.slot,
+            host=who.host,
+            device=who.device,
+            job=who.job,
+            generation=at_work.get(who.worker),
+            started=who.started,
+            seen=sighting.seen,
+            alive=sighting.alive,
+            here=who.is_here,
         )
-        for name, identity in known.items()
-    )
-    return [worker for worker in found if worker.alive or worker.seen < _OF_INTEREST]
+        for sighting in seen
+        if sighting.alive or sighting.seen < _RECENT
+        for who in (sighting.identity,)
+    ]
+    return tuple(sorted(found, key=lambda worker: (worker.host, _natural(worker.slot))))
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Return what puts gpu2 before gpu10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
