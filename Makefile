@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux chromium uml clean
+.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux screen chromium uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
 
-test: .venv/.dev tmux chromium
+test: .venv/.dev tmux screen chromium
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
@@ -70,6 +70,9 @@ endef
 
 tmux:
 	$(call need,tmux,tmux)
+
+screen:
+	$(call need,screen,screen)
 
 # Without it the report's tests in a browser are skipped, and the others run.
 chromium:

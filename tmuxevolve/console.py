@@ -34,6 +34,7 @@ _RESIZE = re.compile(rb"\x1b_tmuxevolve;([0-9]{1,4});([0-9]{1,4})\x1b\\")
 SIZE = (50, 200)
 _KEPT = 1 << 20
 _CHUNK = 1 << 16
+_DRAINED = 64
 _PATIENCE = 10.0
 _FOREIGN = ("TMUX", "TMUX_PANE", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "STY", "WINDOW")
 
@@ -65,12 +66,17 @@ def main(address: str, worker: str, mark: str, output: str = "") -> int:
 
 
 def ask(place: str, worker: str, request: bytes) -> bytes:
-    """Ask a worker's console; return its answer. Raises OSError when there is none."""
+    """Ask a worker's console; return its answer. Raises OSError when there is none of this user."""
+    from tmuxevolve.counter import peer_uid
+
     visit = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     parts = []
     try:
         visit.settimeout(_PATIENCE)
         visit.connect(_address(place, worker))
+        # Anybody can listen there: what they say would be attached to, signalled, run again.
+        if peer_uid(visit) != os.getuid():
+            raise PermissionError(errno.EPERM, "another user answers")
         visit.sendall(request)
         visit.shutdown(socket.SHUT_WR)
         while part := visit.recv(_CHUNK):
@@ -188,9 +194,12 @@ class Console:
                 self._act(descriptor)
 
     def record(self, output: str) -> None:
-        """Write all that is printed from now on to this FIFO, too."""
+        """Write all that is printed from now on to this FIFO, too, if somebody reads it."""
         try:
-            self._sinks = [*self._sinks[:1], os.open(output, os.O_WRONLY | os.O_CLOEXEC)]
+            # To wait for a reader, as a plain open does, would stop the training.
+            fifo = os.open(output, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(fifo, True)
+            self._sinks = [*self._sinks[:1], fifo]
         except OSError as error:
             os.write(2, f"{output}: {error.strerror}\n".encode())
 
@@ -286,5 +295,7 @@ class Console:
     def _drain(self) -> None:
         waiting = select.poll()
         waiting.register(self._terminal, select.POLLIN)
-        while waiting.poll(0) and self._print():
-            pass
+        # More than a terminal holds; what prints without a pause would keep this here for ever.
+        for _ in range(_DRAINED):
+            if not (waiting.poll(0) and self._print()):
+                return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from contextlib import suppress
 
 from tmuxevolve import console
 
@@ -22,6 +23,8 @@ else:
     import _socket as socket
 
 _PATIENCE = 60.0
+# What waits to be shown; milliseconds for which a flood is held up before some is left out.
+_UNSEEN, _HELD_UP = 1 << 16, 50
 
 
 def main(place: str, worker: str) -> int:
@@ -98,6 +101,11 @@ class _Window(console.Console):
         self._number = os.environ.get("WINDOW", "0").encode()
         self._pid = 0
         self._status: int | None = None
+        self._unseen = bytearray()
+        self._stuck = False
+        self._shown = select.poll()
+        self._shown.register(1, select.POLLOUT)
+        os.set_blocking(1, False)
 
     def runs(self, pid: int) -> None:
         """Take note of what runs in the terminal."""
@@ -122,6 +130,37 @@ class _Window(console.Console):
             for sink in self._sinks[1:]:
                 os.close(sink)
             del self._sinks[1:]
+
+    def _act(self, descriptor: int) -> None:
+        if descriptor == 1:
+            self._stuck = False
+            self._show()
+        else:
+            super()._act(descriptor)
+
+    def _write(self, sink: int, data: bytes) -> None:
+        if sink != 1:
+            super()._write(sink, data)
+            return
+        # In screen's copy mode nothing is taken: the training goes on, and so does this process.
+        self._unseen += data
+        if len(self._unseen) > _UNSEEN and not self._stuck:
+            self._stuck = not self._shown.poll(_HELD_UP)
+        self._show()
+        del self._unseen[:-_UNSEEN]
+
+    def _show(self) -> None:
+        try:
+            while self._unseen:
+                del self._unseen[: os.write(1, self._unseen)]
+        except BlockingIOError:
+            self._poll.register(1, select.POLLOUT)
+            return
+        except OSError:
+            # The window is about to go.
+            self._unseen.clear()
+        with suppress(KeyError):
+            self._poll.unregister(1)
 
     def _type(self) -> None:
         data = os.read(0, 1 << 16)
