@@ -190,10 +190,13 @@ def test_what_was_printed_since_a_notice_is_read_as_it_stands_on_a_screen(
     step = Step(tmp_path, script)
     steps.append(step)
     step.see(b"ready")
-    assert console.printed_since("generation 4", step.worker) == "100%|bar\na red word\nready\n"
-    assert "old" in console.printed_since("generation 3", step.worker)
+    assert (
+        console.printed_since("generation 4", step.worker, console.JOB)
+        == "100%|bar\na red word\nready\n"
+    )
+    assert "old" in console.printed_since("generation 3", step.worker, console.JOB)
     with pytest.raises(OSError):
-        console.printed_since("generation 4", "job0-nobody")
+        console.printed_since("generation 4", "job0-nobody", console.JOB)
 
 
 def test_it_keeps_the_last_of_much_output(steps: list[Step], tmp_path: Path) -> None:
@@ -205,7 +208,7 @@ def test_it_keeps_the_last_of_much_output(steps: list[Step], tmp_path: Path) -> 
     step = Step(tmp_path, script)
     steps.append(step)
     step.see(b"ready")
-    found = console.printed_since("no such notice", step.worker).splitlines()
+    found = console.printed_since("no such notice", step.worker, console.JOB).splitlines()
     assert found[-2:] == [f"line 59999 {40 * 'x'}", "ready"]
     assert 20_000 < len(found) < 45_000
 

@@ -13,7 +13,10 @@ GROUP = {"__main__", "cli", "errors", "streams"}
 # And the command's own module, which importlib loads unseen by -X importtime.
 COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 # What knows windows: values, tmux, what the facts on a window are made of.
-WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
+WINDOWS = {
+    *("memory", "multiplexer", "multiplexer.choice", "multiplexer.client"),
+    *("multiplexer.consoles", "multiplexer.tmux", "units"),
+}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
 # Where no window is found there may be a Slurm job without one.

@@ -299,3 +299,46 @@ def test_an_unprivileged_user(box: Box) -> None:
         env={"PATH": box.env["PATH"], "HOME": "/nonexistent"},
     )
     assert re.search("No Sockets found", done.stdout + done.stderr)
+
+
+def test_copy_mode_hides_nothing_and_holds_up_nothing(box: Box) -> None:
+    flood = "import itertools\nfor n in itertools.count(): print('line', n, 'x' * 60)"
+    box.session(command=[sys.executable, "-c", flood], cpu_slots=1)
+    assert box.cli("start").returncode == 0
+    viewer = Viewer(box)
+    viewer.run("tmuxevolve attach 0")
+    viewer.see("line")
+    viewer.type("C-a", "[")
+
+    def line() -> int:
+        return int((re.findall(r"line (\d+)", box.status()["cpu0"]["progress"]) or [0])[-1])
+
+    before = line()
+    poll(lambda: line() > before)
+    assert "ended by SIGKILL" in box.cli("stop", "--now").stdout
+
+
+def test_a_window_given_another_number_is_shown(running: Box, hands: ScreenHands) -> None:
+    hands.command("demo", "number", "7", window=1)
+    poll(lambda: (7, "cpu1") in hands.windows())
+    argv = [w for w in running.windows() if w.name == "cpu1"]
+    viewer = Viewer(running)
+    viewer.run("tmuxevolve attach cpu1")
+    viewer.see(r"count \d+")
+    assert len(argv) == 1
+
+
+@pytest.mark.parametrize("name", ["\u00fc" * 64, "a" * 64])
+def test_long_names(box: Box, name: str) -> None:
+    box.session(name, cpu_slots=1)
+    done = box.cli("start")
+    assert done.returncode == 0, done
+    assert [s["session"] for s in box.json("status")] == [name]
+    assert box.cli("stop").returncode == 0
+
+
+def test_a_folder_that_screen_cannot_use(box: Box) -> None:
+    box.session(cpu_slots=1)
+    done = box.cli("start", env={"SCREENDIR": "/nonexistent/x"})
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "Cannot access /nonexistent/x" in done.stderr

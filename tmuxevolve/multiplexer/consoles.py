@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _SOCKETS = Path("/proc/net/unix")
@@ -17,5 +18,14 @@ def workers(place: str) -> list[str]:
 
 
 def any_in_screen() -> bool:
-    """Say whether there is a window in GNU screen, whoever's."""
-    return f"{_NAME}screen-" in _SOCKETS.read_text(errors="replace")
+    """Say whether there is a window in GNU screen, in this SCREENDIR."""
+    sockets = _SOCKETS.read_text(errors="replace")
+    return f"{_NAME}screen-" in sockets and f"{_NAME}{screen_place()}/" in sockets
+
+
+def screen_place() -> str:
+    """Return where this user's consoles are to be found, apart from those of other SCREENDIRs."""
+    import hashlib
+
+    where = os.environ.get("SCREENDIR", "")
+    return f"screen-{hashlib.sha256(os.fsencode(where)).hexdigest()[:12]}"

@@ -86,7 +86,7 @@ class Screen:
 
     def all_windows(self) -> tuple[Window, ...]:
         """Return every window of ours."""
-        found = (_window(worker) for worker in consoles.workers(_place()))
+        found = (_window(worker) for worker in consoles.workers(consoles.screen_place()))
         windows = (window for window in found if window)
         return tuple(sorted(windows, key=lambda w: (w.facts.session, w.index)))
 
@@ -123,7 +123,9 @@ class Screen:
         for window in windows:
             _tell(window, b"close")
         deadline = time.monotonic() + _TIMEOUT
-        while workers & {*consoles.workers(_place())} and time.monotonic() < deadline:
+        while (
+            workers & {*consoles.workers(consoles.screen_place())} and time.monotonic() < deadline
+        ):
             time.sleep(_POLL)
 
     def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
@@ -179,7 +181,7 @@ class Screen:
     def _spawn(self, session: str, opening: Opening, *, new: bool) -> None:
         worker = opening.facts.worker
         title = ("-t", opening.name)
-        argv = (sys.executable, "-I", "-S", str(_ENTRY), _place(), worker)
+        argv = (sys.executable, "-I", "-S", str(_ENTRY), consoles.screen_place(), worker)
         if new:
             environ = {name: value for name, value in os.environ.items() if name != "STY"}
             words = ("-U", "-dmS", client.safe(session), *title, *argv)
@@ -212,7 +214,7 @@ class Screen:
         number = str(opening.replaces.index)
         client.run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
         with suppress(OSError):
-            console.ask(_place(), opening.facts.worker, b"moved " + number.encode())
+            console.ask(consoles.screen_place(), opening.facts.worker, b"moved " + number.encode())
 
     def _settle(self, session: str, opened: Sequence[Opening], before: str | None) -> None:
         """Close the windows whose place was taken, and show what is to be shown first."""
@@ -228,18 +230,10 @@ class Screen:
             client.command(here, "select", number)
 
 
-def _place() -> str:
-    """Return where this user's consoles are to be found, apart from those of other SCREENDIRs."""
-    import hashlib
-
-    where = os.environ.get("SCREENDIR", "")
-    return f"screen-{hashlib.sha256(os.fsencode(where)).hexdigest()[:12]}"
-
-
 def _ask(worker: str) -> tuple[_Look, str] | None:
     """Return what a window answers, and its session by its whole name at first."""
     try:
-        head, _, sty = console.ask(_place(), worker, b"look").partition(b"\n")
+        head, _, sty = console.ask(consoles.screen_place(), worker, b"look").partition(b"\n")
         return msgspec.json.decode(head, type=_Look), os.fsdecode(sty)
     except (OSError, msgspec.DecodeError):
         # It is about to begin, or to end, or another user's.
@@ -248,7 +242,7 @@ def _ask(worker: str) -> tuple[_Look, str] | None:
 
 def _tell(window: Window, request: bytes) -> bytes:
     with suppress(OSError):
-        return console.ask(_place(), window.facts.worker, request)
+        return console.ask(consoles.screen_place(), window.facts.worker, request)
     return b""
 
 
@@ -285,7 +279,7 @@ def _begins(opening: Opening, size: tuple[int, int]) -> bool:
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError):
-            console.ask(_place(), worker, b"begin " + b"\n".join(words))
+            console.ask(consoles.screen_place(), worker, b"begin " + b"\n".join(words))
             return True
         time.sleep(_POLL)
     return False
@@ -294,7 +288,7 @@ def _begins(opening: Opening, size: tuple[int, int]) -> bool:
 @contextmanager
 def _turn(session: str) -> Iterator[None]:
     """Let one start at a time open windows in a session: to look and to open are two steps."""
-    name = f"\0tmuxevolve.screen/{_place()}/{os.getuid()}/{session}"[:107]
+    name = f"\0tmuxevolve.screen/{consoles.screen_place()}/{os.getuid()}/{session}"[:107]
     deadline = time.monotonic() + 6 * _TIMEOUT
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
         while True:
