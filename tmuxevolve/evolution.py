@@ -185,8 +185,7 @@ class Evolution:
                 continue
             loads_in = self._load_next(study, time.monotonic() - trainer.began)
             self._window.wait(min(heartbeat.INTERVAL, loads_in))
-            with suppress(OSError):
-                study.beat()
+            _beat(study)
         self._lasted = time.monotonic() - trainer.began
         printed = self._window.printed(notice)
         with suppress(OSError):
@@ -219,16 +218,20 @@ class Evolution:
         if self._backoff.exhausted:
             times = f"{self._backoff.failures} trainings failed here one after another"
             raise _OverError(f"{times}, the last one with: {reason}", ExitStatus.FAILURE)
-        self._back_off()
+        self._back_off(study)
         self._end_if_asked()
         return skip
 
-    def _back_off(self) -> None:
+    def _back_off(self, study: Study) -> None:
         self._window.end()
         wait = self._backoff.seconds()
         if wait:
             self._window.say(f"goes on in {wait:.0f} s")
-        self._interrupts.pause(wait)
+        deadline = time.monotonic() + wait
+        # The generation is kept meanwhile: other machines are not to take this worker for dead.
+        while (left := deadline - time.monotonic()) > 0 and not self._interrupts.over:
+            self._interrupts.pause(min(heartbeat.INTERVAL, left))
+            _beat(study)
 
     def _insist(self, what: str, call: Callable[[], T]) -> T:
         """Do something to the results directory, again and again while that fails.
@@ -258,6 +261,11 @@ class Evolution:
             raise _OverError("ended by tmuxevolve stop", ExitStatus.INTERRUPTED)
         if interrupts.typed:
             raise _OverError("ended by Ctrl-C", ExitStatus.INTERRUPTED)
+
+
+def _beat(study: Study) -> None:
+    with suppress(OSError):
+        study.beat()
 
 
 def _best(reservation: Reservation, progress: Progress, window: str) -> str:

@@ -227,10 +227,20 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     rows = (_status_row(window, on_gpu=on_gpu, study=study) for window in session.windows)
     if session.windows:
         lines += table(header, rows, width, colour=colour)
+    lines += _others(session, width)
     lines += [_service(service)[:width] for service in session.services if service.window == WATCH]
     lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
     failed = (w for w in session.windows if w.failure and not w.reason)
     return lines + [f"{w.window}: failed: {w.failure}" for w in failed]
+
+
+def _others(session: SessionStatus, width: int | None) -> list[str]:
+    """Return a table of the workers on other hosts, if there are any."""
+    if all(worker.here for worker in session.workers):
+        return []
+    from tmuxevolve.render_hosts import others
+
+    return ["", *table(*others(session.workers), width)]
 
 
 def _service(service: ServiceStatus) -> str:

@@ -140,7 +140,7 @@ class _Worker:
 
         trainer = trainers.find(order.evolution.recipe.trainer, ())
         evolution = Evolution(order.evolution, trainer, window, self._interrupts)
-        return evolution.run(heartbeat.myself(order.worker, order.window))
+        return evolution.run(heartbeat.myself(order.worker, order.window, order.gpu))
 
     @property
     def began(self) -> bool:

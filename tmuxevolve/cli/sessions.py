@@ -103,10 +103,14 @@ def attach(gpu: str | None, session: str | None, socket_name: str | None) -> Non
 
 @click.command()
 @click.argument("session", required=False, shell_complete=completion.running)
+@options.file_option
 @options.socket_option
 @options.json_option
-def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
+def status(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> int:
     """Show every window: its GPU, its training, its last line, the results.
+
+    And the workers of the same study on other hosts. Of a session that is named and does not run
+    here, the sessions file says where its study is.
 
     \b
     Examples:
@@ -115,18 +119,16 @@ def status(session: str | None, socket_name: str | None, as_json: bool) -> None:
     """
     from tmuxevolve import render
     from tmuxevolve.session import status as core
-    from tmuxevolve.session.attach import select
 
     mux = world.multiplexer(socket_name)
-    windows = mux.all_windows()
-    chosen = select(windows, session, []) if session or windows else []
-    found = core.status(mux, chosen, os.environ)
+    found = core.look(mux, session, os.environ, lambda: world.session(file, session))
     if as_json:
         click.echo(render.json(found))
     elif found:
         click.echo(render.status(found, world.width(), colour=world.colour()))
     else:
         click.echo("no session is running")
+    return core.exit_status(found)
 
 
 @click.command()
@@ -157,7 +159,7 @@ def stop(
 
     Each trainer gets SIGINT and the grace period (30s, or what the session says), then its whole
     process tree SIGTERM, then SIGKILL. All windows are ended at the same time. In cooperative mode
-    the generations that were running are given back to the study.
+    the generations that were running are given back to the study. Workers on other hosts go on.
 
     \b
     Examples:
@@ -166,7 +168,8 @@ def stop(
       tmuxevolve stop --drain      after the generations that are running
       tmuxevolve stop --all --now
     """
-    from tmuxevolve import render
+    from tmuxevolve import render, render_hosts
+    from tmuxevolve.session import hosts
     from tmuxevolve.session import stop as core
 
     mux = world.multiplexer(socket_name)
@@ -177,10 +180,13 @@ def stop(
         core.drain(mux, windows, _draining)
     override = core.StopOverride(grace, now)
     ended = core.stop(mux, windows, override)
+    others = hosts.going_on(windows)
     if as_json:
         click.echo(render.json(ended))
     else:
         click.echo(render.stopped(ended) or "nothing is running")
+        if others:
+            click.echo(render_hosts.going_on(others))
     return max((result.exit_status for result in ended), default=ExitStatus.OK)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ from tmuxevolve.evolution import Plan
 from tmuxevolve.study import definition, mutation, space
 from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
+from tmuxevolve.study.heartbeat import Register
 from tmuxevolve.study.lock import locked
 from tmuxevolve.study.study import Search
 from tmuxevolve.study.survey import Survey, survey
@@ -88,7 +90,7 @@ def begin(job: Job, session: Session, *, alone: bool) -> tuple[str, ...]:
 
 
 def _mend(job: Job, session: Session) -> tuple[str, ...]:
-    if not job.columns or (job.found and job.found.at_work):
+    if not job.columns:
         return ()
     from tmuxevolve.study import repair
 
@@ -98,8 +100,20 @@ def _mend(job: Job, session: Session) -> tuple[str, ...]:
         return (done,) if done else ()
     where.lock.parent.mkdir(exist_ok=True)
     with locked(where.lock):
+        if _anybody_lives(where):
+            return ()
         done = repair.mend(where.table, job.columns)
     return (done,) if done else ()
+
+
+def _anybody_lives(where: Files) -> bool:
+    """Say whether any worker of any host is alive; the caller holds the lock, and so may write.
+
+    By the file system's clock: this machine's own may be wrong by hours.
+    """
+    os.utime(where.lock)
+    now = where.lock.stat().st_mtime
+    return any(found.alive for found in Register(where.workers).sightings(now))
 
 
 def _agree(job: Job, session: Session) -> tuple[str, ...]:
@@ -176,8 +190,6 @@ def _check_sampler(session: Session) -> None:
 
 def results_problem(results: Path) -> str | None:
     """Return why a results directory cannot be made or written to; None when it can."""
-    import os
-
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -54,6 +54,7 @@ def _order(common: Common, place: Place, number: int) -> Order:
         workdir=str(session.workdir),
         env={**common.environ, **session.env},
         uuid=slot.uuid,
+        gpu=slot.device,
         gpus=session.gpus,
         stop_signal=session.stop.signal,
         stop_grace=float(session.stop.grace),

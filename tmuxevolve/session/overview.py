@@ -135,7 +135,7 @@ class _Study:
         except (OSError, UsageError) as error:
             return Results(problem=str(error))
         self.at_work = survey.at_work if survey else {}
-        return status.of_study(self._facts, survey)
+        return status.of_study(self._facts.results, survey)
 
     def part(self, worker: str) -> Part:
         record = self._watch.record

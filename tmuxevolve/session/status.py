@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from tmuxevolve import claims, gpus, processes, trainers
-from tmuxevolve.config import GpuPolicy
-from tmuxevolve.errors import UsageError
+from tmuxevolve.config import GpuPolicy, Session
+from tmuxevolve.errors import ExitStatus, NotRunningError, TmuxEvolveError, UsageError
 from tmuxevolve.gpus import Gpu, Snapshot
 from tmuxevolve.memory import Limit
 from tmuxevolve.multiplexer import WORKER, Facts, Multiplexer, State, Window
 from tmuxevolve.session import plan
-from tmuxevolve.session.attach import windows_if_any
+from tmuxevolve.session.attach import select, windows_if_any
 from tmuxevolve.study.journal import Failed
-from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.study.survey import Survey, Worker, survey
 from tmuxevolve.study.table import Tally
 from tmuxevolve.terminal import NOTICE
 
@@ -67,7 +67,8 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     In cooperative mode ``budget`` is the study's, ``waiting`` were given back and nobody works on
     them, ``failed`` trainings failed, and ``skipped`` generations were given up after that.
-    ``memory`` is each worker's limit, and what holds it to that.
+    ``memory`` is each worker's limit, and what holds it to that; ``workers`` are those of the
+    study on all hosts.
     """
 
     session: str
@@ -85,6 +86,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     memory: Limit | None
     windows: tuple[WindowStatus, ...]
     services: tuple[ServiceStatus, ...] = ()
+    workers: tuple[Worker, ...] = ()
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -124,6 +126,36 @@ def status(
     return tuple(of_session(mine, seen, _results(mine[0].facts)) for mine in sessions)
 
 
+def look(
+    mux: Multiplexer,
+    name: str | None,
+    environ: Mapping[str, str],
+    session: Callable[[], Session],
+) -> tuple[SessionStatus, ...]:
+    """Return the state of the named session, or of all that run here when None.
+
+    One that does not run here is looked at in its results, which ``session`` knows of. Raises
+    NotRunningError when it has no study.
+    """
+    windows = mux.all_windows()
+    try:
+        return status(mux, select(windows, name, []) if name or windows else (), environ)
+    except NotRunningError as error:
+        from tmuxevolve.session import hosts
+
+        try:
+            return (hosts.without_windows(session()),)
+        except TmuxEvolveError:
+            raise error from None
+
+
+def exit_status(sessions: Sequence[SessionStatus]) -> ExitStatus:
+    """Return success, unless a session is shown that runs on no host."""
+    dead = (s for s in sessions if not s.windows and not s.services)
+    over = any(not any(worker.alive for worker in s.workers) for s in dead)
+    return NotRunningError.exit_status if over else ExitStatus.OK
+
+
 def see(mux: Multiplexer, windows: Sequence[Window], environ: Mapping[str, str]) -> Seen:
     """Look at these windows once: their screens, processes and GPUs."""
     firsts = {w.facts.worker: w.pid for w in windows if not w.dead and w.facts.role == WORKER}
@@ -154,6 +186,7 @@ def of_session(windows: Sequence[Window], seen: Seen, results: Results) -> Sessi
         memory=facts.memory,
         windows=tuple(_window(w, seen, results) for w in windows if w.facts.role == WORKER),
         services=tuple(_service(w, seen) for w in windows if w.facts.role != WORKER),
+        workers=results.workers,
     )
 
 
@@ -192,21 +225,22 @@ class Results(msgspec.Struct, frozen=True):
     skipped: int = 0
     at_work: Mapping[str, int] = msgspec.field(default_factory=dict)
     failures: Mapping[str, Failed] = msgspec.field(default_factory=dict)
+    workers: tuple[Worker, ...] = ()
 
 
 def _results(facts: Facts) -> Results:
     if facts.mode == "native":
         return _native(facts)
     try:
-        return of_study(facts, survey(Path(facts.results)))
+        return of_study(facts.results, survey(Path(facts.results)))
     except (OSError, UsageError) as error:
         return Results(problem=str(error))
 
 
-def of_study(facts: Facts, found: Survey | None) -> Results:
+def of_study(where: str, found: Survey | None) -> Results:
     """Return what a look at the study in a window's results directory says."""
     if found is None:
-        return Results(problem=f"{facts.results}: the study is gone")
+        return Results(problem=f"{where}: the study is gone")
     return Results(
         finished=found.finished,
         best_fitness=found.best.fitness if found.best else None,
@@ -217,6 +251,7 @@ def of_study(facts: Facts, found: Survey | None) -> Results:
         skipped=found.skipped,
         at_work=found.at_work,
         failures=found.failures,
+        workers=found.workers,
     )
 
 

@@ -30,11 +30,22 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
 def load(where: Files) -> Definition | None:
     """Return what the study is; None when there is none. Raises UsageError for a damaged file."""
     try:
+        return _read(where)
+    except OSError as error:
+        raise _unreadable(where, error) from None
+
+
+def _read(where: Files) -> Definition | None:
+    try:
         return msgspec.json.decode(where.definition.read_bytes(), type=Definition)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"{where.definition}: cannot be read ({error}); move it away") from None
+    except msgspec.DecodeError as error:
+        raise _unreadable(where, error) from None
+
+
+def _unreadable(where: Files, error: Exception) -> UsageError:
+    return UsageError(f"{where.definition}: cannot be read ({error}); move it away")
 
 
 class Watch:
@@ -56,7 +67,8 @@ class Watch:
         # It is always replaced as a whole, so another one has another inode.
         identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if identity != self._read:
-            self._found, self._read = load(self._where), identity
+            # OSError passes: a server that is away for a moment has not damaged the file.
+            self._found, self._read = _read(self._where), identity
         return self._found
 
 

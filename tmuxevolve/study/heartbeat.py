@@ -2,12 +2,16 @@
 
 A worker on this machine is alive when the process that wrote its file still is, by pid and start
 time. One on another machine, or in another container, is alive while its file's time advances.
+
+Times are the file system's, which all machines share: no worker trusts a clock of its own. Nothing
+is decided while the file system does not answer: then OSError is raised.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,11 +27,19 @@ INTERVAL = 20.0
 STALE = 180.0
 """Seconds without a heartbeat after which a worker of another machine is taken for dead."""
 
+FORGOTTEN = 24 * 3600.0
+"""Seconds without a heartbeat after which a dead worker's file is removed."""
+
+# Clocks that differ by less are the same: heartbeats are further apart.
+_SAME_CLOCK = 2.0
+
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """A worker: its process by pid and start time (in clock ticks since boot), and where it is.
 
     ``machine`` is the kernel's boot id and the pid namespace: where both agree, pids mean the same.
+    ``device`` is for people: the GPU's name, or "CPU"; ``job`` is a Slurm job's id. ``ahead`` is
+    by how many seconds this machine's clock was ahead of the file system's.
     """
 
     worker: str
@@ -37,13 +49,31 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     born: int
     started: float
+    device: str = ""
+    job: str = ""
+    ahead: float = 0.0
+
+    @property
+    def is_here(self) -> bool:
+        """Say whether it is on this machine: its processes are among those that we see."""
+        return self.machine == _machine()
 
 
-def myself(worker: str, slot: str) -> Identity:
+class Sighting(msgspec.Struct, frozen=True):
+    """A worker as its file shows it: ``seen`` seconds after its last heartbeat."""
+
+    identity: Identity
+    seen: float
+    alive: bool
+
+
+def myself(worker: str, slot: str, device: str = "", job: str = "") -> Identity:
     """Return this process as a worker."""
     return Identity(
         worker=worker,
         slot=slot,
+        device=device,
+        job=job,
         host=os.uname().nodename,
         machine=_machine(),
         pid=os.getpid(),
@@ -63,12 +93,21 @@ class Register:
     def enter(self, identity: Identity) -> None:
         """Write a worker's file. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        files.replace(self._path(identity.worker), msgspec.json.encode(identity).decode())
+        self._write(identity)
+        ahead = time.time() - self._path(identity.worker).stat().st_mtime
+        if abs(ahead) >= _SAME_CLOCK:
+            self._write(msgspec.structs.replace(identity, ahead=ahead))
 
     def beat(self, worker: str) -> None:
         """Say that this worker is alive. Raises OSError."""
-        # Without a time the file system's own clock is taken, which all machines share.
-        os.utime(self._path(worker))
+        try:
+            # Without a time the file system's own clock is taken, which all machines share.
+            os.utime(self._path(worker))
+        except FileNotFoundError:
+            # Others have taken it for dead for long, and have swept.
+            if worker not in self._known:
+                raise
+            self._write(self._known[worker])
 
     def leave(self, worker: str) -> None:
         """Remove a worker's file; it may be gone already. Raises OSError."""
@@ -77,34 +116,81 @@ class Register:
             self._path(worker).unlink()
 
     def alive(self, worker: str, now: float) -> bool:
-        """Say whether a worker still runs; ``now`` is the time by the file system's clock."""
-        identity = self.identity(worker)
-        if identity is None:
-            return False
-        if identity.machine == _machine():
-            return _born(identity.pid) == identity.born
+        """Say whether a worker still runs; ``now`` is the time by the file system's clock.
+
+        Raises OSError when that cannot be seen just now: nobody is dead because of it.
+        """
         try:
-            return now - self._path(worker).stat().st_mtime < STALE
+            beat = self._path(worker).stat().st_mtime
         except FileNotFoundError:
             return False
+        return self._is_alive(self.identity(worker), now - beat)
 
     def identity(self, worker: str) -> Identity | None:
-        """Return a worker, or None when it has left or its file cannot be read."""
+        """Return a worker; None when it has left or its file is damaged. Raises OSError."""
         if worker not in self._known:
             try:
                 data = self._path(worker).read_bytes()
                 self._known[worker] = msgspec.json.decode(data, type=Identity)
-            except (OSError, msgspec.DecodeError):
+            except (FileNotFoundError, msgspec.DecodeError):
                 return None
         return self._known[worker]
 
     def now(self, worker: str) -> float:
-        """Return the file system's time, by way of one of our own workers' heartbeat."""
+        """Return the file system's time, by one of our own workers' heartbeat. Raises OSError."""
+        self.beat(worker)
+        return self._path(worker).stat().st_mtime
+
+    def sightings(self, now: float | None = None) -> tuple[Sighting, ...]:
+        """Return all workers that have a file, dead ones too. Raises OSError.
+
+        Without ``now`` nothing is written to learn the time. Then it is our clock's, less what a
+        worker of this machine has found it to be ahead, and never before the last heartbeat.
+        """
+        beats = dict(self._beats())
+        found = [(who, at) for name, at in beats.items() if (who := self.identity(name))]
+        if now is None:
+            ahead = next((who.ahead for who, _ in found if who.is_here), 0.0)
+            now = max([time.time() - ahead, *beats.values()])
+        return tuple(
+            Sighting(who, max(0.0, now - at), self._is_alive(who, now - at)) for who, at in found
+        )
+
+    def sweep(self, now: float) -> None:
+        """Remove the files of workers that have been dead for long, and what writing left behind.
+
+        Harmless to one that comes back: its next heartbeat writes its file anew. Raises OSError.
+        """
+        for path, at in self._files():
+            if now - at < FORGOTTEN:
+                continue
+            if path.suffix != ".json" or not self.alive(path.stem, now):
+                self._known.pop(path.stem, None)
+                # Another user's may have to stay.
+                with suppress(FileNotFoundError, PermissionError):
+                    path.unlink()
+
+    def _is_alive(self, identity: Identity | None, age: float) -> bool:
+        if identity and identity.is_here:
+            return _born(identity.pid) == identity.born
+        return age < STALE
+
+    def _write(self, identity: Identity) -> None:
+        self._known[identity.worker] = identity
+        files.replace(self._path(identity.worker), msgspec.json.encode(identity).decode())
+
+    def _beats(self) -> Iterator[tuple[str, float]]:
+        """Return each worker with the time of its last heartbeat."""
+        return ((path.stem, at) for path, at in self._files() if path.suffix == ".json")
+
+    def _files(self) -> Iterator[tuple[Path, float]]:
         try:
-            self.beat(worker)
-            return self._path(worker).stat().st_mtime
-        except OSError:
-            return time.time()
+            paths = sorted(self._folder.iterdir())
+        except FileNotFoundError:
+            return
+        for path in paths:
+            with suppress(FileNotFoundError):
+                yield path, path.lstat().st_mtime
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.json"

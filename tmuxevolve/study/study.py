@@ -108,6 +108,7 @@ class Study:
         with self._turn():
             if not self._joined:
                 summary.write(self.files.summary, self._state)
+                self._register.sweep(self._register.now(self._worker))
                 self._joined = True
             reservation = self._reserved()
         if reservation:

@@ -1,0 +1,60 @@
+"""A study's workers on other hosts, which have no windows here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tmuxevolve import trainers
+from tmuxevolve.config import Session
+from tmuxevolve.errors import NotRunningError
+from tmuxevolve.multiplexer import Window
+from tmuxevolve.session import status
+from tmuxevolve.session.status import SessionStatus
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.heartbeat import Register
+from tmuxevolve.study.survey import Worker, survey, workers_of
+
+
+def without_windows(session: Session) -> SessionStatus:
+    """Return how far a session's study is of which nothing runs here.
+
+    Raises NotRunningError when there is none.
+    """
+    found = None if session.evolve.mode == "native" else survey(session.results)
+    if found is None:
+        raise NotRunningError(f"session {session.name} is not running")
+    results = status.of_study(str(session.results), found)
+    trainer = trainers.find(session.trainer, session.command)
+    return SessionStatus(
+        session=session.name,
+        trainer=trainer.name,
+        command=" ".join(session.shown(session.command)),
+        results=str(session.results),
+        mode="cooperative",
+        generations=results.finished,
+        budget=results.budget,
+        waiting=results.waiting,
+        failed=results.failed,
+        skipped=results.skipped,
+        best_fitness=results.best_fitness,
+        problem=results.problem,
+        memory=None,
+        windows=(),
+        workers=results.workers,
+    )
+
+
+def going_on(windows: Sequence[Window]) -> tuple[Worker, ...]:
+    """Return the living workers of other hosts in these windows' studies."""
+    places = {w.facts.results for w in windows if w.facts.mode == "cooperative"}
+    return tuple(worker for place in sorted(places) for worker in _elsewhere(Path(place)))
+
+
+def _elsewhere(results: Path) -> list[Worker]:
+    try:
+        found = workers_of(Register(Files(results).workers).sightings(), {})
+    except OSError:
+        # Where the results cannot be read, all has been ended here none the less.
+        return []
+    return [worker for worker in found if worker.alive and not worker.here]
