@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import study_worker as instant
-from test_survey import evolve, joined
+from test_survey import evolve, joined, steady
 
 from tmuxevolve.errors import UsageError
 from tmuxevolve.study import history
@@ -29,7 +29,7 @@ def test_it_sees_what_a_survey_sees_at_every_step(results: Path, seed: int) -> N
     watch = Watch(Files(results))
     for step in range(6):
         evolve(results, 10 * seed + step, 15)
-        assert repr(watch.look()) == repr(survey(results))
+        assert steady(watch.look()) == steady(survey(results))
         assert watch.record
         found = history.read(Files(results).table, instant.search().layout).generations
         assert repr([*watch.record.table.curve]) == repr([g.fitness for g in found])

@@ -19,6 +19,13 @@ def joined(results: Path, name: str) -> Study:
     return Study(results, instant.search(), myself(name, name))
 
 
+def steady(found: Survey | None) -> str:
+    """Return all of a survey but the times since heartbeats, which go on."""
+    assert found
+    still = tuple(msgspec.structs.replace(worker, seen=0.0) for worker in found.workers)
+    return repr(msgspec.structs.replace(found, workers=still))
+
+
 def without_summary(results: Path) -> Survey | None:
     """Look at a copy that has no summary."""
     summary = Files(results).summary
@@ -64,9 +71,9 @@ def test_a_summary_changes_nothing(tmp_path: Path, seed: int, steps: int) -> Non
     instant.define(results, 1000)
     evolve(results, seed, steps)
     first = survey(results)
-    assert repr(first) == repr(without_summary(results))
+    assert steady(first) == steady(without_summary(results))
     evolve(results, seed + 100, 7)
-    assert repr(survey(results)) == repr(without_summary(results))
+    assert steady(survey(results)) == steady(without_summary(results))
 
 
 @pytest.fixture
@@ -96,7 +103,7 @@ def test_a_file_in_anothers_place_is_read_whole(results: Path, name: str) -> Non
     lines = path.read_bytes().splitlines(keepends=True)
     path.unlink()
     path.write_bytes(b"".join([*lines[:3], *lines[4:]]) + lines[-1] * 40)
-    assert repr(survey(results)) == repr(without_summary(results))
+    assert steady(survey(results)) == steady(without_summary(results))
 
 
 @pytest.mark.parametrize("name", ["evolve.csv", "study/journal.jsonl"])
@@ -107,7 +114,7 @@ def test_a_file_that_was_cut_or_changed_is_read_whole(results: Path, name: str) 
         with path.open("r+b") as file:
             file.truncate(0)
             file.write(text)
-        assert repr(survey(results)) == repr(without_summary(results))
+        assert steady(survey(results)) == steady(without_summary(results))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"{}", b"[1]"])
