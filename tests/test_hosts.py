@@ -21,8 +21,7 @@ import study_worker as instant
 from support import Box, poll
 from test_study import NAMES, asked, distinct, joined, table, told
 
-from tmuxevolve.session import evolve, hosts
-from tmuxevolve.study import files, heartbeat, rows
+from tmuxevolve.session import evolve
 from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import FORGOTTEN, STALE, Identity, Register, myself
@@ -211,3 +210,121 @@ def test_a_file_system_that_is_away_for_a_while_loses_and_doubles_nothing(
     lines = table(results)
     assert len(lines) == distinct(lines) == 40
     assert refused > 20
+
+
+TRAINER = """
+import json, pathlib, sys, time
+lr, output = sys.argv[1:]
+time.sleep(0.3)
+(pathlib.Path(output) / "r.json").write_text(json.dumps({"fitness": 1 - abs(float(lr) - 0.03)}))
+"""
+
+
+class Host:
+    """A machine of its own name, network, mounts and processes, over this one's files."""
+
+    def __init__(self, box: Box, name: str) -> None:
+        self.box = box
+        kinds = ("--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+        script = f"hostname {name}; touch {box.root}/{name}.up; exec sleep 1000"
+        self._outside = subprocess.Popen(["unshare", *kinds, "sh", "-c", script], env=box.env)
+        poll(lambda: (box.root / f"{name}.up").exists() or self._outside.poll())
+        (self._init,) = psutil.Process(self._outside.pid).children()
+        (box.sockets / name).mkdir()
+        self._env = {**box.env, "TMUX_TMPDIR": str(box.sockets / name)}
+
+    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
+        kinds = ("--net", "--uts", "--mount", "--pid")
+        argv = ["nsenter", "-t", str(self._init.pid), *kinds, f"--wd={self.box.root}"]
+        return subprocess.run(
+            [*argv, sys.executable, "-m", "tmuxevolve", *args],
+            env=self._env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def power_off(self) -> None:
+        """End all of its processes at once, as the kernel does with the first one's end."""
+        if self._outside.poll() is None:
+            self._init.kill()
+            self._outside.wait(20)
+
+
+def namespaces_are_missing() -> bool:
+    unshare = shutil.which("unshare")
+    argv = [str(unshare), "--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    return not unshare or subprocess.run(argv, capture_output=True, check=False).returncode != 0
+
+
+@pytest.fixture
+def machines(box: Box) -> Iterator[tuple[Host, Host]]:
+    if namespaces_are_missing():
+        pytest.skip("no namespaces: needs root, and unshare and nsenter of util-linux")
+    (box.root / "trainer.py").write_text(TRAINER)
+    box.session(
+        command=[sys.executable, str(box.root / "trainer.py"), "{hyp.lr}", "{output}"],
+        evolve={
+            "generations": 24,
+            "hyp": {"lr": 0.01},
+            "space": {"lr": {"min": 0.001, "max": 0.1}},
+            "fitness": {"file": "r.json", "key": "fitness"},
+        },
+    )
+    both = Host(box, "alpha"), Host(box, "beta")
+    yield both
+    for host in both:
+        host.power_off()
+
+
+def test_two_hosts_share_a_study_and_one_is_switched_off(
+    box: Box, machines: tuple[Host, Host]
+) -> None:
+    alpha, beta = machines
+    results = box.root / "results"
+
+    def rows_() -> list[str]:
+        path = results / "evolve.csv"
+        return path.read_text().splitlines()[1:] if path.exists() else []
+
+    for host in machines:
+        done = host.cli("start")
+        assert done.returncode == 0, done
+    poll(lambda: len(rows_()) >= 4)
+    shown = beta.cli("status").stdout
+    assert "HOST   WINDOW  GPU  GEN  LAST SEEN" in shown, shown
+    assert [line.split()[:3] for line in shown.splitlines() if line.startswith("alpha")] == [
+        ["alpha", "cpu0", "CPU"],
+        ["alpha", "cpu1", "CPU"],
+    ]
+    login = box.cli("status", "demo")
+    assert login.returncode == 0, login
+    assert {line.split()[0] for line in login.stdout.splitlines() if " ago" in line} == {
+        "alpha",
+        "beta",
+    }
+    alpha.power_off()
+    assert len(rows_()) < 24
+    for path in (results / "study" / "workers").glob("*.json"):
+        if msgspec.json.decode(path.read_bytes(), type=Identity).host == "alpha":
+            os.utime(path, (time.time() - STALE - 5,) * 2)
+    # Without what alpha held this would never be.
+    poll(lambda: len(rows_()) == 24)
+    poll(lambda: "running" not in beta.cli("status").stdout)
+    assert len({row.split(",")[1] for row in rows_()}) == len(rows_()) == 24
+    assert ", lost" in beta.cli("status").stdout
+    assert sorted(p.name for p in (results / "logs").iterdir()) == ["alpha", "beta"]
+    over = box.cli("status", "demo")
+    assert over.returncode == 4
+    assert "24 of 24" in over.stdout
+
+
+def test_stop_names_the_hosts_that_go_on(box: Box, machines: tuple[Host, Host]) -> None:
+    for host in machines:
+        assert host.cli("start", "--generations", "500").returncode == 0
+    alpha, beta = machines
+    done = alpha.cli("stop")
+    assert "2 workers on other hosts go on: beta" in done.stdout
+    assert "running" in beta.cli("status").stdout
+    assert "other hosts" not in beta.cli("stop").stdout

@@ -33,6 +33,7 @@ def insist(call, *arguments):
 
 study = insist(Study, Path(sys.argv[1]), i.search(), myself(sys.argv[2], sys.argv[2]))
 while reservation := insist(study.ask):
+    time.sleep(0.1)
     insist(study.tell, reservation, i.result(reservation.hyp))
 """
 
