@@ -328,3 +328,12 @@ def test_stop_names_the_hosts_that_go_on(box: Box, machines: tuple[Host, Host]) 
     assert "2 workers on other hosts go on: beta" in done.stdout
     assert "running" in beta.cli("status").stdout
     assert "other hosts" not in beta.cli("stop").stdout
+
+
+def test_status_of_what_runs_nowhere(box: Box) -> None:
+    box.session(evolve={"mode": "native"})
+    for words in (["demo"], ["nope"]):
+        done = box.cli("status", *words)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert "is not running" in done.stderr
+    assert "no such file" in box.cli("status", "demo", "-f", "nowhere.yaml").stderr

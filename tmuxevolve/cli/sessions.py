@@ -121,7 +121,9 @@ def status(session: str | None, file: Path | None, socket_name: str | None, as_j
     from tmuxevolve.session import status as core
 
     mux = world.multiplexer(socket_name)
-    found = core.look(mux, session, os.environ, lambda: world.session(file, session))
+    found = core.look(
+        mux, session, os.environ, lambda: world.session(file, session), insist=bool(file)
+    )
     if as_json:
         click.echo(render.json(found))
     elif found:

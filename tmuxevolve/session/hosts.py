@@ -21,7 +21,10 @@ def without_windows(session: Session) -> SessionStatus:
 
     Raises NotRunningError when there is none.
     """
-    found = None if session.evolve.mode == "native" else survey(session.results)
+    try:
+        found = None if session.evolve.mode == "native" else survey(session.results)
+    except OSError as error:
+        raise NotRunningError(f"{session.results}: cannot be read: {error}") from None
     if found is None:
         raise NotRunningError(f"session {session.name} is not running")
     results = status.of_study(str(session.results), found)

@@ -131,11 +131,13 @@ def look(
     name: str | None,
     environ: Mapping[str, str],
     session: Callable[[], Session],
+    *,
+    insist: bool = False,
 ) -> tuple[SessionStatus, ...]:
     """Return the state of the named session, or of all that run here when None.
 
     One that does not run here is looked at in its results, which ``session`` knows of. Raises
-    NotRunningError when it has no study.
+    NotRunningError when it has no study, or when ``session`` fails, unless its error is to be seen.
     """
     windows = mux.all_windows()
     try:
@@ -146,6 +148,8 @@ def look(
         try:
             return (hosts.without_windows(session()),)
         except TmuxEvolveError:
+            if insist:
+                raise
             raise error from None
 
 
