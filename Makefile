@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux chromium uml clean
+.PHONY: start test test-yolov5 test-systemd test-nfs stress soak bench hyperfine lint docs wheel ci tmux chromium uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
@@ -17,6 +17,11 @@ test-yolov5: .venv/.dev $(YOLO)/.installed tmux
 # Under a real systemd, in User Mode Linux: shutdown, power cut, cron, memory limits. Needs root.
 test-systemd: uml
 	tests/systemd/run.sh
+
+# A study over NFS proper: a kernel server and two clients, in User Mode Linux. Needs root.
+test-nfs: .venv/.dev
+	$(call need,linux.uml exportfs mount.nfs4 modprobe,user-mode-linux nfs-kernel-server kmod e2fsprogs)
+	tests/nfs/run.sh
 
 # Sixteen workers, 32,000 generations, killed at random; and fifty starts and stops at once.
 stress: .venv/.dev

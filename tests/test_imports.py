@@ -14,6 +14,7 @@ GROUP = {"__main__", "cli", "errors", "streams"}
 COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 # What knows windows: values, tmux, what the facts on a window are made of.
 WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
+WINDOWS |= {"multiplexer.choice", "multiplexer.consoles"}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
 # Where no window is found there may be a Slurm job without one.
@@ -30,13 +31,23 @@ STATUS = {
         "order",
         "processes",
         "render",
+        "render_hosts",
         "render_jobs",
+        "render_status",
         "slots",
         "standby",
     ),
     *("schedule", "session", "session.attach", "session.evolve", "session.idle"),
     *("session.limits", "session.orders", "session.plan", "session.preparation"),
-    *("session.services", "session.start", "session.status", "session.stop", "session.windows"),
+    *(
+        "session.gpu_list",
+        "session.hosts",
+        "session.services",
+        "session.start",
+        "session.status",
+        "session.stop",
+        "session.windows",
+    ),
     *("procfs", "spawn"),
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
     *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Box, Viewer, box_processes, command_line, new_box, poll
 
-from tmuxevolve.multiplexer.screen import _literal
+from tmuxevolve.multiplexer.screen_client import literal
 
 COUNT = """
 import itertools, time
@@ -283,7 +283,7 @@ def test_words_reach_a_program_as_they_are(shared: Box, words: list[str]) -> Non
     script = shared.root / "say.py"
     script.write_text(code)
     argv = [sys.executable, "-I", "-S", str(script), str(said), *words]
-    shared.hands.command("words", "screen", *map(_literal, argv))  # type: ignore[attr-defined]
+    shared.hands.command("words", "screen", *map(literal, argv))  # type: ignore[attr-defined]
     poll(said.exists)
     assert json.loads(said.read_text()) == words
 

@@ -8,33 +8,37 @@ are, the kernel knows, by the sockets at which they answer.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from tmuxevolve import console
 from tmuxevolve.census import MARK
-from tmuxevolve.errors import MissingError, NotRunningError, TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import WORKER, Attach, Ending, Facts, Opening, Window, consoles
+from tmuxevolve.errors import MissingError, NotRunningError, UsageError
+from tmuxevolve.multiplexer import (
+    WORKER,
+    Attach,
+    Ending,
+    Facts,
+    Opening,
+    Window,
+    consoles,
+    screen_client,
+)
 
 MINIMUM = "4.9"
 _MINIMUM = (4, 9)
-_INSTALL = "install it, e.g. apt install screen"
 _ENTRY = Path(__file__).parent.with_name("screen_entry.py")
 # In the environment of a session that we have made.
 _OURS = "TMUXEVOLVE_SCREEN"
 _PANE = "screen:"
 _SIZE = (200, 50)
-_SESSION = r"^\t([0-9]+)\.(.*?)\t.*\((?:Attached|Detached|Multi, attached|Multi, detached)\)$"
 _MOST_WINDOWS = 100
 _TIMEOUT, _POLL = 10.0, 0.02
 _SCREEN_BYTES, _ALL_BYTES = 1 << 15, 1 << 20
@@ -78,12 +82,13 @@ class Screen:
         found = re.search(r"([0-9]+)\.0*([0-9]+)", self.version())
         if not found or (int(found[1]), int(found[2])) < _MINIMUM:
             raise MissingError(
-                f"{self.version()} is too old: {MINIMUM} or newer is needed; {_INSTALL}"
+                f"{self.version()} is too old: {MINIMUM} or newer is needed;"
+                f" {screen_client.INSTALL}"
             )
 
     def version(self) -> str:
         """Return screen's name and version, such as "screen 4.9.0"."""
-        said = _run("--version").stdout
+        said = screen_client.run("--version").stdout
         found = re.search(r"version ([0-9]+)\.0*([0-9]+)\.0*([0-9]+)", said)
         return f"screen {found[1]}.{found[2]}.{found[3]}" if found else said.strip()
 
@@ -97,7 +102,7 @@ class Screen:
 
     def all_windows(self) -> tuple[Window, ...]:
         """Return every window of ours."""
-        found = (_window(worker) for worker in consoles.workers(_place()))
+        found = (_window(worker) for worker in consoles.workers(consoles.here()))
         windows = (window for window in found if window)
         return tuple(sorted(windows, key=lambda w: (w.facts.session, w.index)))
 
@@ -108,9 +113,9 @@ class Screen:
         """
         if not openings:
             return ()
-        with _turn(session):
+        with screen_client.turn(session):
             here = self._session(session)
-            before = _current(here) if here else None
+            before = screen_client.current(here) if here else None
             taken = self._taken(session, openings)
             mine = [opening for opening in openings if opening.index not in taken]
             refused = [opening.facts.worker for opening in openings if opening.index in taken]
@@ -134,7 +139,7 @@ class Screen:
         for window in windows:
             _tell(window, b"close")
         deadline = time.monotonic() + _TIMEOUT
-        while workers & {*consoles.workers(_place())} and time.monotonic() < deadline:
+        while workers & {*consoles.workers(consoles.here())} and time.monotonic() < deadline:
             time.sleep(_POLL)
 
     def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
@@ -152,7 +157,7 @@ class Screen:
         seen = _ask(window.facts.worker)
         if seen is None:
             raise NotRunningError(f"window {window.name} is not there any more")
-        sty, index = _name(seen[1]), str(seen[0].index)
+        sty, index = screen_client.name_now(seen[1]), str(seen[0].index)
         inside = environ.get("STY", "").partition(".")[0] == sty.partition(".")[0]
         if inside:
             # screen refuses to show a session in itself.
@@ -175,10 +180,10 @@ class Screen:
 
     def _session(self, session: str) -> str | None:
         """Return the whole name of a session of ours. Raises UsageError for somebody else's."""
-        for pid, name in _sessions():
-            if name != _safe(session):
+        for pid, name in screen_client.sessions():
+            if name != screen_client.safe(session):
                 continue
-            if _OURS.encode() + b"=" not in _environ(pid):
+            if _OURS.encode() + b"=" not in screen_client.environ_of(pid):
                 raise UsageError(
                     f"screen session {session!r} exists and was not started by tmuxevolve:"
                     " rename one of the two"
@@ -189,27 +194,29 @@ class Screen:
     def _spawn(self, session: str, opening: Opening, *, new: bool) -> None:
         worker = opening.facts.worker
         title = ("-t", opening.name)
-        argv = (sys.executable, "-I", "-S", str(_ENTRY), _place(), worker)
+        argv = (sys.executable, "-I", "-S", str(_ENTRY), consoles.here(), worker)
         if new:
             environ = {name: value for name, value in os.environ.items() if name != "STY"}
-            words = ("-U", "-dmS", _safe(session), *title, *argv)
-            _run(*words, environ={**environ, _OURS: "1"})
+            words = ("-U", "-dmS", screen_client.safe(session), *title, *argv)
+            screen_client.run(*words, environ={**environ, _OURS: "1"})
             return
         # Where a user's own window has that number, screen takes the next one that is free.
         number = (str(opening.index),) if opening.index < _MOST_WINDOWS else ()
-        _command(session, "screen", *title, *number, *map(_literal, argv))
+        screen_client.command(session, "screen", *title, *number, *map(screen_client.literal, argv))
 
     def _made(self, session: str, first: Opening) -> str | None:
         """Undo what a ~/.screenrc may say that would surprise: the new session is ours alone."""
         seen = _ask(first.facts.worker)
         if seen is None:
             return None
-        sty = _name(seen[1])
+        sty = screen_client.name_now(seen[1])
         # Without it, a window whose process has ended stays, and keys in it do odd things.
-        _command(sty, "zombie")
-        _command(sty, "autodetach", "on")
-        if sty.partition(".")[2] != _safe(session):
-            _command(sty, "sessionname", _literal(_safe(session)))
+        screen_client.command(sty, "zombie")
+        screen_client.command(sty, "autodetach", "on")
+        if sty.partition(".")[2] != screen_client.safe(session):
+            screen_client.command(
+                sty, "sessionname", screen_client.literal(screen_client.safe(session))
+            )
         return self._session(session)
 
     def _move(self, session: str, opening: Opening) -> None:
@@ -218,9 +225,9 @@ class Screen:
         if not (opening.replaces and seen and here):
             return
         number = str(opening.replaces.index)
-        _run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
+        screen_client.run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
         with suppress(OSError):
-            console.ask(_place(), opening.facts.worker, b"moved " + number.encode())
+            console.ask(consoles.here(), opening.facts.worker, b"moved " + number.encode())
 
     def _settle(self, session: str, opened: Sequence[Opening], before: str | None) -> None:
         """Close the windows whose place was taken, and show what is to be shown first."""
@@ -233,92 +240,22 @@ class Screen:
         number = str(seen[0].index) if seen else before
         here = self._session(session)
         if here and number is not None:
-            _command(here, "select", number)
-
-
-def _run(*words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            ["screen", *words],
-            env=environ,
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    except FileNotFoundError:
-        raise MissingError(f"screen is not on the PATH: {_INSTALL}") from None
-    except subprocess.TimeoutExpired:
-        raise TmuxEvolveError(f"screen {words[0]} does not answer in {_TIMEOUT:g} s") from None
-
-
-def _command(sty: str, *words: str) -> str:
-    """Send a command to a session, by its whole name: a part of it would match others."""
-    done = _run("-S", sty, "-X", *words)
-    if done.returncode and words[0] == "screen":
-        raise TmuxEvolveError(f"screen: {(done.stdout or done.stderr).strip() or 'refused'}")
-    return done.stdout
-
-
-def _current(sty: str) -> str | None:
-    """Return the number of the window that a session shows."""
-    found = re.match(r"[0-9]+", _run("-S", sty, "-Q", "number").stdout)
-    return found[0] if found else None
-
-
-def _sessions() -> list[tuple[str, str]]:
-    """Return the pid and the name of each session that is alive."""
-    lines = _run("-ls").stdout.splitlines()
-    found = (re.match(_SESSION, line) for line in lines)
-    return [(match[1], match[2]) for match in found if match]
-
-
-def _environ(pid: str) -> bytes:
-    try:
-        return b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
-
-
-def _safe(session: str) -> str:
-    """Return a session's name as screen can have it: it is a file's."""
-    return session.replace("/", "_")
-
-
-def _literal(word: str) -> str:
-    """Keep a word from being expanded: screen parses what -X sends."""
-    return re.sub(r"([\\$^])", r"\\\1", word)
-
-
-def _place() -> str:
-    """Return where this user's consoles are to be found, apart from those of other SCREENDIRs."""
-    import hashlib
-
-    where = os.environ.get("SCREENDIR", "")
-    return f"screen-{hashlib.sha256(os.fsencode(where)).hexdigest()[:12]}"
+            screen_client.command(here, "select", number)
 
 
 def _ask(worker: str) -> tuple[_Look, str] | None:
     """Return what a window answers, and its session by its whole name at first."""
     try:
-        head, _, sty = console.ask(_place(), worker, b"look").partition(b"\n")
+        head, _, sty = console.ask(consoles.here(), worker, b"look").partition(b"\n")
         return msgspec.json.decode(head, type=_Look), os.fsdecode(sty)
     except (OSError, msgspec.DecodeError):
         # It is about to begin, or to end, or another user's.
         return None
 
 
-def _name(sty: str) -> str:
-    """Return a session's whole name as it is now: a user may have given it another one."""
-    pid = sty.partition(".")[0]
-    return next((f"{found}.{name}" for found, name in _sessions() if found == pid), sty)
-
-
 def _tell(window: Window, request: bytes) -> bytes:
     with suppress(OSError):
-        return console.ask(_place(), window.facts.worker, request)
+        return console.ask(consoles.here(), window.facts.worker, request)
     return b""
 
 
@@ -355,24 +292,7 @@ def _begins(opening: Opening, size: tuple[int, int]) -> bool:
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError):
-            console.ask(_place(), worker, b"begin " + b"\n".join(words))
+            console.ask(consoles.here(), worker, b"begin " + b"\n".join(words))
             return True
         time.sleep(_POLL)
     return False
-
-
-@contextmanager
-def _turn(session: str) -> Iterator[None]:
-    """Let one start at a time open windows in a session: to look and to open are two steps."""
-    name = f"\0tmuxevolve.screen/{_place()}/{os.getuid()}/{session}"[:107]
-    deadline = time.monotonic() + 6 * _TIMEOUT
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
-        while True:
-            try:
-                held.bind(name.encode()[:107])
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                    raise
-            time.sleep(_POLL)
-        yield
