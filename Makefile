@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd stress soak bench hyperfine lint docs wheel ci tmux screen chromium uml clean
+.PHONY: start test test-yolov5 test-systemd test-nfs test-slurm stress soak bench hyperfine lint docs wheel ci tmux screen chromium slurm uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
 
-test: .venv/.dev tmux screen chromium
+test: .venv/.dev tmux screen chromium slurm
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
@@ -17,6 +17,15 @@ test-yolov5: .venv/.dev $(YOLO)/.installed tmux
 # Under a real systemd, in User Mode Linux: shutdown, power cut, cron, memory limits. Needs root.
 test-systemd: uml
 	tests/systemd/run.sh
+
+# Jobs on a real Slurm on this machine; `make test` has them too. Needs root.
+test-slurm: .venv/.dev tmux slurm
+	$(BIN)/pytest -v tests/test_slurm.py
+
+# A study over NFS proper: a kernel server and two clients, in User Mode Linux. Needs root.
+test-nfs: .venv/.dev
+	$(call need,linux.uml exportfs mount.nfs4 modprobe,user-mode-linux nfs-kernel-server kmod e2fsprogs)
+	tests/nfs/run.sh
 
 # Sixteen workers, 32,000 generations, killed at random; and fifty starts and stops at once.
 stress: .venv/.dev
@@ -71,15 +80,22 @@ endef
 tmux:
 	$(call need,tmux,tmux)
 
-screen:
-	$(call need,screen,screen)
+# $(call want,COMMANDS,PACKAGES,WHAT): the same for what some tests are skipped without.
+define want
+@PATH=$$PATH:/usr/sbin; [ "$$(command -v $(1) | wc -l)" = $(words $(1)) ] || { \
+  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+    apt-get install -y -qq --no-install-recommends $(2); } || \
+  echo "some tests are skipped: sudo apt install $(2), for $(3)" >&2
+endef
 
-# Without it the report's tests in a browser are skipped, and the others run.
+screen:
+	$(call want,screen,screen,the tests of GNU screen)
+
 chromium:
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { \
-	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-	    apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
-	  echo "no Chromium: sudo apt install chromium chromium-driver, for the tests of the report" >&2
+	$(call want,chromium chromedriver,chromium chromium-driver,the tests of the report)
+
+slurm:
+	$(call want,munged slurmctld slurmd sbatch,slurm-wlm munge,the tests of Slurm)
 
 hyperfine:
 	$(call need,hyperfine,hyperfine)

@@ -1,219 +1,339 @@
-"""Two machines and one results directory: each host is a set of namespaces, with its own tmux."""
+"""Several machines at one study: heartbeats, clocks, and hosts that go away and come back."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import re
+import random
 import shutil
 import subprocess
 import sys
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
-from support import Box, command_line, poll
+import study_worker as instant
+from support import Box, poll
+from test_study import NAMES, asked, distinct, joined, table, told
 
-from tmuxevolve.study import history
-from tmuxevolve.study.heartbeat import STALE
-from tmuxevolve.study.rows import Layout
+from tmuxevolve.session import evolve
+from tmuxevolve.study.definition import Definition, agree
+from tmuxevolve.study.files import Files
+from tmuxevolve.study.heartbeat import FORGOTTEN, STALE, Identity, Register, myself
+from tmuxevolve.study.rows import YOLOV5
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.survey import survey
 
-LAYOUT = Layout(metrics=("fitness",), weights=(1.0,))
+
+def far(results: Path, worker: str, host: str = "far", **fields: Any) -> Study:
+    """Return a worker that looks to this machine like one of another."""
+    study = joined(results, worker)
+    mine = msgspec.structs.replace(
+        myself(worker, "gpu2", "Tesla T4"), host=host, machine=f"boot of {host}", **fields
+    )
+    Register(study.files.workers).enter(mine)
+    return study
+
+
+def age(study: Study, worker: str, seconds: float) -> None:
+    """Set a heartbeat back, as time would."""
+    at = time.time() - seconds
+    os.utime(study.files.workers / f"{worker}.json", (at, at))
+
+
+def test_old_files_without_the_new_fields_are_read() -> None:
+    old = {"worker": "w", "slot": "gpu0", "host": "h", "machine": "m", "pid": 1, "born": 2}
+    found = msgspec.json.decode(json.dumps({**old, "started": 3.0}), type=Identity)
+    assert (found.device, found.job, found.ahead) == ("", "", 0.0)
+
+
+def test_a_survey_lists_the_workers_of_all_hosts(tmp_path: Path) -> None:
+    here, there = joined(tmp_path / "r", "here"), far(tmp_path / "r", "there", job="17")
+    asked(here)
+    asked(there)
+    lost = far(tmp_path / "r", "lost")
+    age(lost, "lost", STALE + 20)
+    found = survey(tmp_path / "r")
+    assert found
+    seen = {w.worker: w for w in found.workers}
+    assert [(w.generation, w.alive, w.here) for w in (seen["here"], seen["there"])] == [
+        (0, True, True),
+        (1, True, False),
+    ]
+    assert (seen["there"].device, seen["there"].job, seen["there"].slot) == (
+        *("Tesla T4", "17"),
+        "gpu2",
+    )
+    assert not seen["lost"].alive
+    assert STALE + 15 < seen["lost"].seen < STALE + 60
+    age(lost, "lost", 4000)
+    assert "lost" not in {w.worker for w in survey(tmp_path / "r").workers}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("off", [-3600.0, 3600.0])
+def test_a_clock_that_is_wrong_by_an_hour_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    there = far(tmp_path / "r", "there")
+    asked(there)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + off)
+    here = joined(tmp_path / "r", "here")
+    assert asked(here).number == 1, "there is alive"
+    found = survey(tmp_path / "r")
+    assert found
+    assert {w.worker: w.alive for w in found.workers} == {"here": True, "there": True}
+    assert all(w.seen < 60 for w in found.workers)
+
+
+def test_a_host_comes_back_after_its_generation_was_taken_over(tmp_path: Path) -> None:
+    there = far(tmp_path / "r", "there")
+    mine = asked(there)
+    age(there, "there", STALE + 1)
+    here = joined(tmp_path / "r", "here")
+    again = asked(here)
+    assert (again.number, dict(again.hyp)) == (mine.number, dict(mine.hyp))
+    there.beat()
+    there.fail(mine, "it was cut off", skip=True)
+    there.give_back(mine)
+    told(there, mine)
+    told(here, again)
+    assert len(table(tmp_path / "r")) == 1
+    assert asked(there).number != asked(here).number
+
+
+def test_files_of_the_dead_are_swept_and_one_that_comes_back_enters_again(tmp_path: Path) -> None:
+    there, other = far(tmp_path / "r", "there"), far(tmp_path / "r", "young")
+    mine = asked(there)
+    age(there, "there", FORGOTTEN + 1)
+    age(other, "young", FORGOTTEN - 60)
+    left = there.files.workers / ".torn.json.1.tmp"
+    left.touch()
+    os.utime(left, (0, 0))
+    own = joined(tmp_path / "r", "own")
+    age(own, "own", FORGOTTEN + 1)
+    asked(joined(tmp_path / "r", "here"))
+    names = {path.name for path in there.files.workers.iterdir()}
+    assert names == {"young.json", "own.json", "here.json"}, "what lives here stays"
+    there.beat()
+    assert (there.files.workers / "there.json").exists()
+    told(there, mine)
+    there.leave()
+    with pytest.raises(FileNotFoundError):
+        there.beat()
+    assert len(table(tmp_path / "r")) == 1
+
+
+def test_the_same_window_on_two_hosts_of_the_same_name(tmp_path: Path) -> None:
+    one = far(tmp_path / "r", "gpu2-1", host="gpubox")
+    two = joined(tmp_path / "r", "gpu2-2")
+    other = msgspec.structs.replace(
+        myself("gpu2-2", "gpu2"), host="gpubox", machine="another container"
+    )
+    Register(two.files.workers).enter(other)
+    assert asked(one).number != asked(two).number
+    found = survey(tmp_path / "r")
+    assert found
+    assert len(found.at_work) == 2
+    assert [w.here for w in found.workers] == [False, False]
+
+
+def test_another_hosts_budget_counts_when_it_is_larger(tmp_path: Path) -> None:
+    joined(tmp_path / "r", budget=5)
+    where = Files(tmp_path / "r")
+    for wanted, agreed in ((3, 5), (8, 8), (4, 8)):
+        mine = Definition(generations=wanted, base=instant.BASE, layout=YOLOV5)
+        assert agree(where, mine, budget=None).generations == agreed
+
+
+def test_nothing_is_mended_while_a_worker_of_any_host_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = tmp_path / "r"
+    there = far(results, "there")
+    told(there, asked(there))
+    csv = results / "evolve.csv"
+    damaged = csv.read_bytes() + b"0.1,0.2"
+    csv.write_bytes(damaged)
+    session: Any = msgspec.defstruct("S", [("results", Path)])(results)
+    job: Any = msgspec.defstruct("J", [("columns", Any), ("evolution", Any)])(
+        (*YOLOV5.metrics, *NAMES), True
+    )
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 3600)
+    assert evolve._mend(job, session) == ()
+    assert csv.read_bytes() == damaged
+    age(there, "there", 3600 + STALE + 1)
+    assert "1 rows kept" in evolve._mend(job, session)[0]
+
+
+def test_a_file_system_that_is_away_for_a_while_loses_and_doubles_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call fails for some time, with what NFS says; another host goes on meanwhile."""
+    results, dice = tmp_path / "r", random.Random(1)
+    study, other = joined(results, "here", budget=40), far(results, "there")
+    away = refused = 0
+
+    def flaky(real: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal away
+            if away or dice.random() < 0.01:
+                away = (away or 15) - 1
+                code = dice.choice([errno.ESTALE, errno.EIO, errno.ETIMEDOUT])
+                raise OSError(code, os.strerror(code))
+            return real(*arguments, **named)
+
+        return call
+
+    def insist(call: Any, *arguments: Any) -> Any:
+        nonlocal refused
+        while True:
+            with monkeypatch.context() as patch:
+                for name in ("open", "stat", "utime", "fsync", "write", "unlink"):
+                    patch.setattr(os, name, flaky(getattr(os, name)))
+                patch.setattr("io.open", flaky(open))
+                try:
+                    return call(*arguments)
+                except OSError:
+                    refused += 1
+
+    while reservation := insist(study.ask):
+        insist(study.tell, reservation, instant.result(reservation.hyp))
+        if dice.random() < 0.3 and (theirs := other.ask()):
+            told(other, theirs)
+    lines = table(results)
+    assert len(lines) == distinct(lines) == 40
+    assert refused > 20
+
 
 TRAINER = """
 import json, pathlib, sys, time
-lr, output, pace = sys.argv[1:]
-until = pathlib.Path(pace)
-began = time.monotonic()
-while time.monotonic() - began < float(until.read_text()):
-    time.sleep(0.02)
-(pathlib.Path(output) / "r.json").write_text(json.dumps({"map": 1 - abs(float(lr) - 0.03)}))
+lr, output = sys.argv[1:]
+time.sleep(0.3)
+(pathlib.Path(output) / "r.json").write_text(json.dumps({"fitness": 1 - abs(float(lr) - 0.03)}))
 """
 
 
 class Host:
-    """A machine of its own: host name, network, processes, mounts; its clock is the kernel's."""
+    """A machine of its own name, network, mounts and processes, over this one's files."""
 
     def __init__(self, box: Box, name: str) -> None:
-        self._box = box
-        self.name = name
-        self._sockets = Path(tempfile.mkdtemp(prefix="th", dir="/tmp"))
-        argv = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc"]
-        self._unshare = subprocess.Popen(
-            [*argv, "sh", "-c", f"hostname {name}; exec sleep 1000"], stderr=subprocess.DEVNULL
-        )
-        here = psutil.Process(self._unshare.pid)
-        inits = poll(lambda: [p for p in here.children() if command_line(p)[:1] == ["sleep"]])
-        self._init = inits[0]
+        self.box = box
+        kinds = ("--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+        script = f"hostname {name}; touch {box.root}/{name}.up; exec sleep 1000"
+        self._outside = subprocess.Popen(["unshare", *kinds, "sh", "-c", script], env=box.env)
+        poll(lambda: (box.root / f"{name}.up").exists() or self._outside.poll())
+        (self._init,) = psutil.Process(self._outside.pid).children()
+        (box.sockets / name).mkdir()
+        self._env = {**box.env, "TMUX_TMPDIR": str(box.sockets / name)}
 
-    def cli(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line on this host."""
-        enter = ["nsenter", "-t", str(self._init.pid), "--net", "--uts", "--pid", "--mount"]
+    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
+        kinds = ("--net", "--uts", "--mount", "--pid")
+        argv = ["nsenter", "-t", str(self._init.pid), *kinds, f"--wd={self.box.root}"]
         return subprocess.run(
-            [*enter, "env", "-C", str(self._box.root), sys.executable, "-m", "tmuxevolve", *args],
-            env={**self._box.env, "TMUX_TMPDIR": str(self._sockets), **env},
+            [*argv, sys.executable, "-m", "tmuxevolve", *args],
+            env=self._env,
             capture_output=True,
             text=True,
-            stdin=subprocess.DEVNULL,
             timeout=60,
             check=False,
         )
 
-    def status(self) -> dict[str, Any]:
-        done = self.cli("status", "--json")
-        assert done.returncode == 0, done
-        (session,) = json.loads(done.stdout)
-        return dict(session)
-
     def power_off(self) -> None:
-        """End every process of this host at once; nobody can say goodbye."""
-        self._init.kill()
-        self._unshare.wait(30)
-
-    def close(self) -> None:
-        self._unshare.poll()
-        if self._unshare.returncode is None:
-            self.power_off()
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        """End all of its processes at once, as the kernel does with the first one's end."""
+        if self._outside.poll() is None:
+            self._init.kill()
+            self._outside.wait(20)
 
 
-def unshares() -> bool:
-    argv = ["unshare", "--net", "--uts", "--pid", "--mount", "--fork", "--mount-proc", "true"]
-    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
+def namespaces_are_missing() -> bool:
+    unshare = shutil.which("unshare")
+    argv = [str(unshare), "--net", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "true"]
+    return not unshare or subprocess.run(argv, capture_output=True, check=False).returncode != 0
 
 
 @pytest.fixture
-def hosts(box: Box) -> Iterator[list[Host]]:
-    if not unshares():
-        pytest.skip("no namespaces of one's own here (root has them)")
+def machines(box: Box) -> Iterator[tuple[Host, Host]]:
+    if namespaces_are_missing():
+        pytest.skip("no namespaces: needs root, and unshare and nsenter of util-linux")
     (box.root / "trainer.py").write_text(TRAINER)
-    pace(box, 1000)
     box.session(
-        command=[
-            *(sys.executable, str(box.root / "trainer.py"), "{hyp.lr}", "{output}"),
-            str(box.root / "pace"),
-        ],
+        command=[sys.executable, str(box.root / "trainer.py"), "{hyp.lr}", "{output}"],
         evolve={
-            "generations": 12,
+            "generations": 24,
             "hyp": {"lr": 0.01},
             "space": {"lr": {"min": 0.001, "max": 0.1}},
-            "fitness": {"file": "r.json", "key": "map"},
+            "fitness": {"file": "r.json", "key": "fitness"},
         },
-        restart={"backoff": 0},
     )
-    made = [Host(box, "nodea"), Host(box, "nodeb")]
-    yield made
-    for host in made:
-        host.close()
+    both = Host(box, "alpha"), Host(box, "beta")
+    yield both
+    for host in both:
+        host.power_off()
 
 
-def pace(box: Box, seconds: float) -> None:
-    """Say how long a training takes, those that are running too."""
-    (box.root / "pace.tmp").write_text(str(seconds))
-    (box.root / "pace.tmp").replace(box.root / "pace")
+def test_two_hosts_share_a_study_and_one_is_switched_off(
+    box: Box, machines: tuple[Host, Host]
+) -> None:
+    alpha, beta = machines
+    results = box.root / "results"
+
+    def rows_() -> list[str]:
+        path = results / "evolve.csv"
+        return path.read_text().splitlines()[1:] if path.exists() else []
+
+    for host in machines:
+        done = host.cli("start")
+        assert done.returncode == 0, done
+    poll(lambda: len(rows_()) >= 4)
+    shown = beta.cli("status").stdout
+    assert "HOST   WINDOW  GPU  GEN  LAST SEEN" in shown, shown
+    assert [line.split()[:3] for line in shown.splitlines() if line.startswith("alpha")] == [
+        ["alpha", "cpu0", "CPU"],
+        ["alpha", "cpu1", "CPU"],
+    ]
+    login = box.cli("status", "demo")
+    assert login.returncode == 0, login
+    assert {line.split()[0] for line in login.stdout.splitlines() if " ago" in line} == {
+        "alpha",
+        "beta",
+    }
+    alpha.power_off()
+    assert len(rows_()) < 24
+    for path in (results / "study" / "workers").glob("*.json"):
+        if msgspec.json.decode(path.read_bytes(), type=Identity).host == "alpha":
+            os.utime(path, (time.time() - STALE - 5,) * 2)
+    # Without what alpha held this would never be.
+    poll(lambda: len(rows_()) == 24)
+    poll(lambda: "running" not in beta.cli("status").stdout)
+    assert len({row.split(",")[1] for row in rows_()}) == len(rows_()) == 24
+    assert ", lost" in beta.cli("status").stdout
+    assert sorted(p.name for p in (results / "logs").iterdir()) == ["alpha", "beta"]
+    over = box.cli("status", "demo")
+    assert over.returncode == 4
+    assert "24 of 24" in over.stdout
 
 
-def rows(box: Box) -> list[history.Generation]:
-    return list(history.read(box.root / "results" / "evolve.csv", LAYOUT).generations)
+def test_stop_names_the_hosts_that_go_on(box: Box, machines: tuple[Host, Host]) -> None:
+    for host in machines:
+        assert host.cli("start", "--generations", "500").returncode == 0
+    alpha, beta = machines
+    done = alpha.cli("stop")
+    assert "2 workers on other hosts go on: beta" in done.stdout
+    assert "running" in beta.cli("status").stdout
+    assert "other hosts" not in beta.cli("stop").stdout
 
 
-def exactly(box: Box, budget: int) -> None:
-    found = rows(box)
-    assert len(found) == len({g.hyp["lr"] for g in found}) == budget
-    lines = (box.root / "results" / "study" / "journal.jsonl").read_text().splitlines()
-    tells = [event["number"] for line in lines if (event := json.loads(line))["type"] == "tell"]
-    assert len(tells) == len({*tells}) == budget
-
-
-def at_work(host: Host) -> dict[str, Any]:
-    """Return what a host sees of the workers, by host and window, once all four are at work."""
-
-    def look() -> dict[str, Any] | None:
-        seen = host.status()["workers"]
-        busy = {f"{w['host']} {w['slot']}": w for w in seen if w["generation"] is not None}
-        return busy if len(busy) == 4 else None
-
-    found = poll(look)
-    assert found
-    return found
-
-
-def test_two_hosts_share_a_study_and_each_sees_the_other(box: Box, hosts: list[Host]) -> None:
-    first, second = hosts
-    assert first.cli("start").returncode == 0
-    assert second.cli("start").returncode == 0
-    seen = at_work(first)
-    assert sorted(seen) == ["nodea cpu0", "nodea cpu1", "nodeb cpu0", "nodeb cpu1"]
-    assert {w["generation"] for w in seen.values()} == {0, 1, 2, 3}
-    assert {w["device"] for w in seen.values()} == {"CPU"}
-    assert {name: w["here"] for name, w in seen.items()} == {n: "nodea" in n for n in seen}
-    text = second.cli("status").stdout
-    table = text.partition("at work on the same results:\n")[2]
-    assert re.search(
-        r"^HOST +WINDOW +GPU +GEN +LAST SEEN\nnodea +cpu0 +CPU +\d +\d+s ago$", table, re.M
-    )
-    assert "nodeb" not in table
-    # A machine that runs nothing of it: the sessions file says where to look.
-    named = box.cli("status", "demo")
-    assert named.returncode == 0
-    assert {"nodea", "nodeb"} <= {*named.stdout.split()}
-    assert box.cli("status").stdout == "no session is running\n"
-    stopped = second.cli("stop")
-    assert stopped.returncode == 0
-    assert stopped.stdout.splitlines()[-1] == "workers on other hosts go on: nodea"
-    # Its generations were given back, and the other host takes them.
-    pace(box, 0.05)
-    poll(lambda: len(rows(box)) == 12)
-    exactly(box, 12)
-    poll(lambda: all(w["state"] == "finished" for w in first.status()["windows"]))
-    assert first.status()["workers"] == []
-    assert box.cli("status", "demo").returncode == 4
-
-
-def test_a_host_without_power_loses_nothing(box: Box, hosts: list[Host]) -> None:
-    first, second = hosts
-    first.cli("start")
-    second.cli("start")
-    lost = {w["worker"]: w for w in at_work(second).values() if w["host"] == "nodea"}
-    first.power_off()
-    pace(box, 0.05)
-    # The others come to the end of what is not reserved; they cannot know yet.
-    poll(lambda: len(rows(box)) == 10)
-    windows = poll(lambda: all(w["state"] == "finished" for w in second.status()["windows"]))
-    assert windows
-    assert second.cli("start").returncode == 0
-    alive = {w["worker"]: w["alive"] for w in second.status()["workers"]}
-    assert alive == dict.fromkeys(lost, True)
-    for worker in lost:
-        path = box.root / "results" / "study" / "workers" / f"{worker}.json"
-        before = path.stat().st_mtime - STALE - 60
-        os.utime(path, (before, before))
-    seen = second.cli("status").stdout
-    assert re.search(r"^nodea +cpu0 +CPU +\d +4m\d*s? ago, taken for dead$", seen, re.MULTILINE), (
-        seen
-    )
-    assert second.cli("start").returncode == 0
-    poll(lambda: len(rows(box)) == 12)
-    exactly(box, 12)
-
-
-def test_two_hosts_of_one_name_are_two(box: Box, hosts: list[Host]) -> None:
-    """Cloned images: the kernel's boot id and process namespace tell them apart."""
-    first, second = hosts
-    for host in hosts:
-        enter = ["nsenter", "-t", str(host._init.pid), "--uts", "hostname", "clone"]
-        subprocess.run(enter, check=True)
-    first.cli("start")
-    second.cli("start")
-
-    def all_seen() -> bool:
-        return len([w for w in first.status()["workers"] if w["generation"] is not None]) == 4
-
-    poll(all_seen)
-    assert sorted(w["here"] for w in first.status()["workers"]) == [False, False, True, True]
-    pace(box, 0.05)
-    poll(lambda: len(rows(box)) == 12)
-    exactly(box, 12)
+def test_status_of_what_runs_nowhere(box: Box) -> None:
+    box.session(evolve={"mode": "native"})
+    for words in (["demo"], ["nope"]):
+        done = box.cli("status", *words)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert "is not running" in done.stderr
+    assert "no such file" in box.cli("status", "demo", "-f", "nowhere.yaml").stderr

@@ -13,10 +13,8 @@ GROUP = {"__main__", "cli", "errors", "streams"}
 # And the command's own module, which importlib loads unseen by -X importtime.
 COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 # What knows windows: values, tmux, what the facts on a window are made of.
-WINDOWS = {
-    *("memory", "multiplexer", "multiplexer.choice", "multiplexer.client"),
-    *("multiplexer.consoles", "multiplexer.tmux", "units"),
-}
+WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
+WINDOWS |= {"multiplexer.choice", "multiplexer.consoles"}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
 # Where no window is found there may be a Slurm job without one.
@@ -33,13 +31,23 @@ STATUS = {
         "order",
         "processes",
         "render",
+        "render_hosts",
         "render_jobs",
+        "render_status",
         "slots",
         "standby",
     ),
     *("schedule", "session", "session.attach", "session.evolve", "session.idle"),
     *("session.limits", "session.orders", "session.plan", "session.preparation"),
-    *("session.services", "session.start", "session.status", "session.stop", "session.windows"),
+    *(
+        "session.gpu_list",
+        "session.hosts",
+        "session.services",
+        "session.start",
+        "session.status",
+        "session.stop",
+        "session.windows",
+    ),
     *("procfs", "spawn"),
     *("study", "study.definition", "study.files", "study.heartbeat", "study.history"),
     *("study.journal", "study.lock", "study.mutation", "study.rows", "study.samplers"),

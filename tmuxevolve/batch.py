@@ -68,7 +68,7 @@ def _order(environ: Mapping[str, str]) -> Order:
         env={name: value for name, value in environ.items() if name != ORDER},
         # Which GPUs are the job's is in its environment, by their numbers on the bus.
         device={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},
-        on=_gpus(environ),
+        gpu=_gpus(environ),
         job=environ["SLURM_JOB_ID"],
     )
 

@@ -16,11 +16,12 @@ from tmuxevolve.multiplexer import State
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """All a worker needs to know. ``delay`` is in seconds; ``uuid`` is None on a CPU slot.
 
-    ``device`` are the variables that name the GPU, which was free when they were written and may
-    be taken without another look until ``found_until`` on the monotonic clock.
+    ``gpu`` is its name, for people; ``device`` are the variables that name it, which was free when
+    they were written and may be taken without another look until ``found_until`` on the monotonic
+    clock.
 
     It runs ``argv`` once, or, with an ``evolution``, what that says, generation after generation.
-    ``on`` is its GPU, for people, and ``job`` the id of the Slurm job that it runs in.
+    ``job`` is the id of the Slurm job that it runs in.
     """
 
     worker: str
@@ -30,6 +31,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     workdir: str
     env: dict[str, str]
     uuid: str | None
+    gpu: str = "CPU"
     gpus: GpuPolicy
     stop_signal: str
     stop_grace: float
@@ -41,7 +43,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     session: str = ""
     results: str = ""
     notify: Notify | None = None
-    on: str = ""
     job: str = ""
 
 

@@ -122,11 +122,6 @@ def stopped(results: Sequence[Stopped]) -> str:
     return "\n".join(f"{r.session}: {r.window} {_how(r)}" for r in results)
 
 
-def that_go_on(hosts: Sequence[str]) -> list[str]:
-    """Return a line about the hosts whose workers were not ended: they share the results."""
-    return [f"workers on other hosts go on: {', '.join(hosts)}"] if hosts else []
-
-
 def tried_out(result: TryOut) -> str:
     """Return what became of a test notification."""
     outcomes = [(tried.by, "; ".join(tried.problems) or "sent") for tried in result.tried]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tmuxevolve import render_jobs
+from tmuxevolve import render_hosts, render_jobs
 from tmuxevolve.multiplexer import State
 from tmuxevolve.render import table
 from tmuxevolve.session.gpu_list import GpuList, GpuStatus
 from tmuxevolve.session.services import WATCH
 from tmuxevolve.session.status import ServiceStatus, SessionStatus, WindowStatus
-from tmuxevolve.study.survey import Worker
 from tmuxevolve.units import format_duration, format_size, squeeze
 
 
@@ -46,35 +45,14 @@ def _status(session: SessionStatus, width: int | None, *, colour: bool) -> list[
     lines += [f"{w.window}: {w.reason}" for w in session.windows if w.reason]
     failed = (w for w in session.windows if w.failure and not w.reason)
     lines += [f"{w.window}: failed: {w.failure}" for w in failed]
+    return lines + _others(session, width)
+
+
+def _others(session: SessionStatus, width: int | None) -> list[str]:
+    """Return a table of the workers that no window here shows, if there are any."""
     # What died here shows in its window, or was ended on purpose.
-    away = [worker for worker in session.elsewhere if worker.alive or not worker.here]
-    return lines + _elsewhere(away, width)
-
-
-def _elsewhere(workers: Sequence[Worker], width: int | None) -> list[str]:
-    """Return a row for each worker that no window here shows."""
-    if not workers:
-        return []
-    jobs = any(worker.job for worker in workers)
-    header = ("HOST", "WINDOW", "GPU", *(("JOB",) if jobs else ()), "GEN", "LAST SEEN")
-    rows = [
-        (
-            worker.host,
-            worker.slot,
-            worker.device or "?",
-            *((worker.job or "-",) if jobs else ()),
-            "-" if worker.generation is None else str(worker.generation),
-            _seen(worker),
-        )
-        for worker in workers
-    ]
-    return ["at work on the same results:", *table(header, rows, width)]
-
-
-def _seen(worker: Worker) -> str:
-    if not worker.alive:
-        return f"{format_duration(worker.seen)} ago, taken for dead"
-    return "now" if worker.here else f"{format_duration(worker.seen)} ago"
+    found = [worker for worker in session.elsewhere if worker.alive or not worker.here]
+    return ["", *table(*render_hosts.others(found), width)] if found else []
 
 
 def _status_table(session: SessionStatus) -> render_jobs.Table:

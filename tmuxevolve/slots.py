@@ -48,6 +48,11 @@ class Slot(msgspec.Struct, frozen=True):
         """Return the GPU's UUID, or None on a CPU slot."""
         return self.gpu.uuid if self.gpu else None
 
+    @property
+    def device(self) -> str:
+        """Return the GPU's name, or "CPU"."""
+        return self.gpu.name if self.gpu else "CPU"
+
 
 def window_name(label: str) -> str:
     """Return the name of a slot's window: "gpu1-0" for "1:0"."""

@@ -140,7 +140,8 @@ class _Worker:
 
         trainer = trainers.find(order.evolution.recipe.trainer, ())
         evolution = Evolution(order.evolution, trainer, window, self._interrupts)
-        return evolution.run(heartbeat.myself(order.worker, order.window, order.on, order.job))
+        identity = heartbeat.myself(order.worker, order.window, order.gpu, order.job)
+        return evolution.run(identity)
 
     @property
     def began(self) -> bool:

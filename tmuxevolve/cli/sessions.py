@@ -107,11 +107,11 @@ def attach(gpu: str | None, session: str | None, socket_name: str | None) -> Non
 @options.file_option
 @options.socket_option
 @options.json_option
-def status(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> None:
+def status(session: str | None, file: Path | None, socket_name: str | None, as_json: bool) -> int:
     """Show every window: its GPU, its training, its last line, the results.
 
-    Workers on other machines that share the results are listed too. Of a SESSION that runs on other
-    machines alone the sessions file says where its results are.
+    And the workers of the same study on other hosts. Of a session that is named and does not run
+    here, the sessions file says where its study is.
 
     \b
     Examples:
@@ -119,24 +119,19 @@ def status(session: str | None, file: Path | None, socket_name: str | None, as_j
       tmuxevolve status yolov5 --json
     """
     from tmuxevolve import render, render_status
-    from tmuxevolve.session import jobs
-    from tmuxevolve.session import status as core
-    from tmuxevolve.session.attach import select
+    from tmuxevolve.session import hosts
 
     mux = world.multiplexer(socket_name)
-    windows = jobs.all_windows(mux)
-    away = world.elsewhere(file, session, windows) if session or file else None
-    if away:
-        found: tuple[core.SessionStatus, ...] = (away,)
-    else:
-        chosen = select(windows, session, []) if session or windows else []
-        found = core.status(mux, chosen, os.environ)
+    found = hosts.look(
+        mux, session, os.environ, lambda: world.session(file, session), insist=bool(file)
+    )
     if as_json:
         click.echo(render.json(found))
     elif found:
         click.echo(render_status.status(found, world.width(), colour=world.colour()))
     else:
         click.echo("no session is running")
+    return hosts.exit_status(found)
 
 
 @click.command()
@@ -167,7 +162,7 @@ def stop(
 
     Each trainer gets SIGINT and the grace period (30s, or what the session says), then its whole
     process tree SIGTERM, then SIGKILL. All windows are ended at the same time. In cooperative mode
-    the generations that were running are given back to the study.
+    the generations that were running are given back to the study. Workers on other hosts go on.
 
     \b
     Examples:
@@ -176,8 +171,8 @@ def stop(
       tmuxevolve stop --drain      after the generations that are running
       tmuxevolve stop --all --now
     """
-    from tmuxevolve import render
-    from tmuxevolve.session import elsewhere
+    from tmuxevolve import render, render_hosts
+    from tmuxevolve.session import hosts
     from tmuxevolve.session import stop as core
 
     mux = world.multiplexer(socket_name)
@@ -188,12 +183,13 @@ def stop(
         core.drain(mux, windows, _draining)
     override = core.StopOverride(grace, now)
     ended = core.stop(mux, windows, override)
+    others = hosts.going_on(windows)
     if as_json:
         click.echo(render.json(ended))
     else:
         click.echo(render.stopped(ended) or "nothing is running")
-        for line in render.that_go_on(elsewhere.that_go_on(windows)):
-            click.echo(line)
+        if others:
+            click.echo(render_hosts.going_on(others))
     return max((result.exit_status for result in ended), default=ExitStatus.OK)
 
 

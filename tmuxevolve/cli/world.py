@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 from tmuxevolve.errors import NotRunningError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from tmuxevolve.config import Session
-    from tmuxevolve.multiplexer import Attach, Multiplexer, Window
-    from tmuxevolve.session.status import SessionStatus
+    from tmuxevolve.multiplexer import Attach, Multiplexer
 
 _STATUS_LINE = 1
 _MULTIPLEXER = "TMUXEVOLVE_MULTIPLEXER"
@@ -27,23 +24,6 @@ def session(file: Path | None, name: str | None, use: str | None = None) -> Sess
     path = configfile.find_file(file, os.environ, Path.cwd())
     found = configfile.load(path).session(name, os.environ)
     return config.with_use(found, use) if use else found
-
-
-def elsewhere(
-    file: Path | None, name: str | None, windows: Sequence[Window]
-) -> SessionStatus | None:
-    """Return a session that has no window here, and on which other machines are at work."""
-    if any(name in {None, window.facts.session} for window in windows):
-        return None
-    from tmuxevolve.session import elsewhere as core
-
-    try:
-        return core.of_session(session(file, name))
-    except UsageError:
-        # Then it is as if there were no such file: nothing of it runs.
-        if file:
-            raise
-        return None
 
 
 def multiplexer(socket_name: str | None, found: Session | None = None) -> Multiplexer:

@@ -29,7 +29,7 @@ def choose(
             raise UsageError("--socket-name names a tmux server, but multiplexer: screen is set")
         return tmux
     chosen = wanted or ("tmux" if _is_here("tmux") or not _is_here(_SCREEN) else _SCREEN)
-    if chosen == "tmux" and not consoles.any_in_screen():
+    if chosen == "tmux" and not consoles.workers(consoles.here()):
         return tmux
     from tmuxevolve.multiplexer.screen import Screen
 

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from zlib import crc32
 
 _SOCKETS = Path("/proc/net/unix")
 _NAME = " @tmuxevolve.console/"
 
 
 def workers(place: str) -> list[str]:
-    """Return the workers whose consoles are at this place, also those of other users."""
+    """Return the workers whose consoles are at this place."""
     mark = f"{_NAME}{place}/"
     with _SOCKETS.open(errors="replace") as sockets:
         lines = (line.rstrip("\n").partition(mark) for line in sockets)
         return list(dict.fromkeys(worker for _, found, worker in lines if found))
 
 
-def any_in_screen() -> bool:
-    """Say whether there is a window in GNU screen, in this SCREENDIR."""
-    sockets = _SOCKETS.read_text(errors="replace")
-    return f"{_NAME}screen-" in sockets and f"{_NAME}{screen_place()}/" in sockets
-
-
-def screen_place() -> str:
-    """Return where this user's consoles are to be found, apart from those of other SCREENDIRs."""
-    import hashlib
-
-    where = os.environ.get("SCREENDIR", "")
-    return f"screen-{hashlib.sha256(os.fsencode(where)).hexdigest()[:12]}"
+def here() -> str:
+    """Return the place of this user's consoles in screen; another SCREENDIR is another place."""
+    where = crc32(os.fsencode(os.environ.get("SCREENDIR", "")))
+    return f"screen-{os.getuid()}-{where:08x}"

@@ -8,23 +8,32 @@ are, the kernel knows, by the sockets at which they answer.
 
 from __future__ import annotations
 
-import errno
 import os
-import socket
+import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from tmuxevolve import console
 from tmuxevolve.census import MARK
-from tmuxevolve.errors import NotRunningError, TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import WORKER, Attach, Ending, Facts, Opening, Window, consoles
-from tmuxevolve.multiplexer import screen_client as client
+from tmuxevolve.errors import MissingError, NotRunningError, UsageError
+from tmuxevolve.multiplexer import (
+    WORKER,
+    Attach,
+    Ending,
+    Facts,
+    Opening,
+    Window,
+    consoles,
+    screen_client,
+)
 
+MINIMUM = "4.9"
+_MINIMUM = (4, 9)
 _ENTRY = Path(__file__).parent.with_name("screen_entry.py")
 # In the environment of a session that we have made.
 _OURS = "TMUXEVOLVE_SCREEN"
@@ -70,11 +79,18 @@ class Screen:
 
     def check(self) -> None:
         """Raise MissingError when screen is missing or older than 4.9."""
-        client.check()
+        found = re.search(r"([0-9]+)\.0*([0-9]+)", self.version())
+        if not found or (int(found[1]), int(found[2])) < _MINIMUM:
+            raise MissingError(
+                f"{self.version()} is too old: {MINIMUM} or newer is needed;"
+                f" {screen_client.INSTALL}"
+            )
 
     def version(self) -> str:
         """Return screen's name and version, such as "screen 4.9.0"."""
-        return client.version()
+        said = screen_client.run("--version").stdout
+        found = re.search(r"version ([0-9]+)\.0*([0-9]+)\.0*([0-9]+)", said)
+        return f"screen {found[1]}.{found[2]}.{found[3]}" if found else said.strip()
 
     def windows(self) -> tuple[Window, ...]:
         """Return every worker's window."""
@@ -86,7 +102,7 @@ class Screen:
 
     def all_windows(self) -> tuple[Window, ...]:
         """Return every window of ours."""
-        found = (_window(worker) for worker in consoles.workers(consoles.screen_place()))
+        found = (_window(worker) for worker in consoles.workers(consoles.here()))
         windows = (window for window in found if window)
         return tuple(sorted(windows, key=lambda w: (w.facts.session, w.index)))
 
@@ -97,9 +113,9 @@ class Screen:
         """
         if not openings:
             return ()
-        with _turn(session):
+        with screen_client.turn(session):
             here = self._session(session)
-            before = client.current(here) if here else None
+            before = screen_client.current(here) if here else None
             taken = self._taken(session, openings)
             mine = [opening for opening in openings if opening.index not in taken]
             refused = [opening.facts.worker for opening in openings if opening.index in taken]
@@ -123,9 +139,7 @@ class Screen:
         for window in windows:
             _tell(window, b"close")
         deadline = time.monotonic() + _TIMEOUT
-        while (
-            workers & {*consoles.workers(consoles.screen_place())} and time.monotonic() < deadline
-        ):
+        while workers & {*consoles.workers(consoles.here())} and time.monotonic() < deadline:
             time.sleep(_POLL)
 
     def screens(self, windows: Sequence[Window], above: int = 1) -> Mapping[str, Sequence[str]]:
@@ -143,8 +157,8 @@ class Screen:
         seen = _ask(window.facts.worker)
         if seen is None:
             raise NotRunningError(f"window {window.name} is not there any more")
-        sty = client.whole_name(seen[1])
-        index = client.number(sty, seen[0].index, seen[0].name)
+        sty = screen_client.name_now(seen[1])
+        index = screen_client.number_now(sty, seen[0].index, seen[0].name)
         inside = environ.get("STY", "").partition(".")[0] == sty.partition(".")[0]
         if inside:
             # screen refuses to show a session in itself.
@@ -167,10 +181,10 @@ class Screen:
 
     def _session(self, session: str) -> str | None:
         """Return the whole name of a session of ours. Raises UsageError for somebody else's."""
-        for pid, name in client.sessions():
-            if name != client.safe(session):
+        for pid, name in screen_client.sessions():
+            if name != screen_client.safe(session):
                 continue
-            if _OURS.encode() + b"=" not in client.environ(pid):
+            if _OURS.encode() + b"=" not in screen_client.environ_of(pid):
                 raise UsageError(
                     f"screen session {session!r} exists and was not started by tmuxevolve:"
                     " rename one of the two"
@@ -181,29 +195,29 @@ class Screen:
     def _spawn(self, session: str, opening: Opening, *, new: bool) -> None:
         worker = opening.facts.worker
         title = ("-t", opening.name)
-        argv = (sys.executable, "-I", "-S", str(_ENTRY), consoles.screen_place(), worker)
+        argv = (sys.executable, "-I", "-S", str(_ENTRY), consoles.here(), worker)
         if new:
             environ = {name: value for name, value in os.environ.items() if name != "STY"}
-            words = ("-U", "-dmS", client.safe(session), *title, *argv)
-            done = client.run(*words, environ={**environ, _OURS: "1"})
-            if done.returncode:
-                raise TmuxEvolveError(f"screen: {client.said(done)}")
+            words = ("-U", "-dmS", screen_client.safe(session), *title, *argv)
+            screen_client.begin(*words, environ={**environ, _OURS: "1"})
             return
         # Where a user's own window has that number, screen takes the next one that is free.
         number = (str(opening.index),) if opening.index < _MOST_WINDOWS else ()
-        client.command(session, "screen", *title, *number, *map(client.literal, argv))
+        screen_client.command(session, "screen", *title, *number, *map(screen_client.literal, argv))
 
     def _made(self, session: str, first: Opening) -> str | None:
         """Undo what a ~/.screenrc may say that would surprise: the new session is ours alone."""
         seen = _ask(first.facts.worker)
         if seen is None:
             return None
-        sty = client.whole_name(seen[1])
+        sty = screen_client.name_now(seen[1])
         # Without it, a window whose process has ended stays, and keys in it do odd things.
-        client.command(sty, "zombie")
-        client.command(sty, "autodetach", "on")
-        if sty.partition(".")[2] != client.safe(session):
-            client.command(sty, "sessionname", client.literal(client.safe(session)))
+        screen_client.command(sty, "zombie")
+        screen_client.command(sty, "autodetach", "on")
+        if sty.partition(".")[2] != screen_client.safe(session):
+            screen_client.command(
+                sty, "sessionname", screen_client.literal(screen_client.safe(session))
+            )
         return self._session(session)
 
     def _move(self, session: str, opening: Opening) -> None:
@@ -212,9 +226,9 @@ class Screen:
         if not (opening.replaces and seen and here):
             return
         number = str(opening.replaces.index)
-        client.run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
+        screen_client.run("-S", here, "-p", str(seen[0].index), "-X", "number", number)
         with suppress(OSError):
-            console.ask(consoles.screen_place(), opening.facts.worker, b"moved " + number.encode())
+            console.ask(consoles.here(), opening.facts.worker, b"moved " + number.encode())
 
     def _settle(self, session: str, opened: Sequence[Opening], before: str | None) -> None:
         """Close the windows whose place was taken, and show what is to be shown first."""
@@ -227,13 +241,13 @@ class Screen:
         number = str(seen[0].index) if seen else before
         here = self._session(session)
         if here and number is not None:
-            client.command(here, "select", number)
+            screen_client.command(here, "select", number)
 
 
 def _ask(worker: str) -> tuple[_Look, str] | None:
     """Return what a window answers, and its session by its whole name at first."""
     try:
-        head, _, sty = console.ask(consoles.screen_place(), worker, b"look").partition(b"\n")
+        head, _, sty = console.ask(consoles.here(), worker, b"look").partition(b"\n")
         return msgspec.json.decode(head, type=_Look), os.fsdecode(sty)
     except (OSError, msgspec.DecodeError):
         # It is about to begin, or to end, or another user's.
@@ -242,7 +256,7 @@ def _ask(worker: str) -> tuple[_Look, str] | None:
 
 def _tell(window: Window, request: bytes) -> bytes:
     with suppress(OSError):
-        return console.ask(consoles.screen_place(), window.facts.worker, request)
+        return console.ask(consoles.here(), window.facts.worker, request)
     return b""
 
 
@@ -279,25 +293,7 @@ def _begins(opening: Opening, size: tuple[int, int]) -> bool:
     deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with suppress(OSError):
-            console.ask(consoles.screen_place(), worker, b"begin " + b"\n".join(words))
+            console.ask(consoles.here(), worker, b"begin " + b"\n".join(words))
             return True
         time.sleep(_POLL)
     return False
-
-
-@contextmanager
-def _turn(session: str) -> Iterator[None]:
-    """Let one start at a time open windows in a session: to look and to open are two steps."""
-    name = f"\0tmuxevolve.screen/{consoles.screen_place()}/{os.getuid()}/{session}"[:107]
-    deadline = time.monotonic() + 6 * _TIMEOUT
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
-        while True:
-            try:
-                held.bind(name.encode()[:107])
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                    what = f"another start opens windows in session {session}"
-                    raise TmuxEvolveError(f"screen: {what}: {error.strerror}") from None
-            time.sleep(_POLL)
-        yield

@@ -1,39 +1,28 @@
-"""screen's client: one process per command, and what session names, numbers and words become."""
+"""screen's own programs: a process for each thing that is asked of a session."""
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from zlib import crc32
 
 from tmuxevolve.errors import MissingError, TmuxEvolveError
+from tmuxevolve.multiplexer import consoles
 
-MINIMUM = "4.9"
-_MINIMUM = (4, 9)
-_INSTALL = "install it, e.g. apt install screen"
+INSTALL = "install it, e.g. apt install screen"
 _SESSION = r"^\t([0-9]+)\.(.*?)\t.*\((?:Attached|Detached|Multi, attached|Multi, detached)\)$"
 # screen takes 80 bytes; with its folder and a pid they are to fit into the 107 of a socket's path.
 _NAME_BYTES = 48
-_TIMEOUT = 10.0
-
-
-def check() -> None:
-    """Raise MissingError when screen is missing or older than 4.9."""
-    found = re.search(r"([0-9]+)\.0*([0-9]+)", version())
-    if not found or (int(found[1]), int(found[2])) < _MINIMUM:
-        raise MissingError(f"{version()} is too old: {MINIMUM} or newer is needed; {_INSTALL}")
-
-
-def version() -> str:
-    """Return screen's name and version, such as "screen 4.9.0"."""
-    said = run("--version").stdout
-    found = re.search(r"version ([0-9]+)\.0*([0-9]+)\.0*([0-9]+)", said)
-    return f"screen {found[1]}.{found[2]}.{found[3]}" if found else said.strip()
+_TIMEOUT, _POLL = 10.0, 0.02
 
 
 def run(*words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a screen client. Raises MissingError where there is no screen."""
     try:
         return subprocess.run(
             ["screen", *words],
@@ -46,20 +35,27 @@ def run(*words: str, environ: Mapping[str, str] | None = None) -> subprocess.Com
             errors="surrogateescape",
         )
     except FileNotFoundError:
-        raise MissingError(f"screen is not on the PATH: {_INSTALL}") from None
+        raise MissingError(f"screen is not on the PATH: {INSTALL}") from None
     except subprocess.TimeoutExpired:
         raise TmuxEvolveError(f"screen {words[0]} does not answer in {_TIMEOUT:g} s") from None
+
+
+def begin(*words: str, environ: Mapping[str, str]) -> None:
+    """Make a session. Raises TmuxEvolveError with what screen has against it."""
+    done = run(*words, environ=environ)
+    if done.returncode:
+        raise TmuxEvolveError(f"screen: {_said(done)}")
 
 
 def command(sty: str, *words: str) -> str:
     """Send a command to a session, by its whole name: a part of it would match others."""
     done = run("-S", sty, "-X", *words)
     if done.returncode and words[0] == "screen":
-        raise TmuxEvolveError(f"screen: {said(done)}")
+        raise TmuxEvolveError(f"screen: {_said(done)}")
     return done.stdout
 
 
-def said(done: subprocess.CompletedProcess[str]) -> str:
+def _said(done: subprocess.CompletedProcess[str]) -> str:
     """Return the last line, where screen says what is wrong."""
     return (done.stdout + done.stderr).strip().rpartition("\n")[2].strip() or "refused"
 
@@ -77,8 +73,7 @@ def sessions() -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in found if match]
 
 
-def environ(pid: str) -> bytes:
-    """Return the environment that a session's server began with."""
+def environ_of(pid: str) -> bytes:
     try:
         return b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -87,13 +82,11 @@ def environ(pid: str) -> bytes:
 
 def safe(session: str) -> str:
     """Return a session's name as screen can have it: it is a file's, and a socket's."""
-    import hashlib
-
     name = session.replace("/", "_").encode()
     if len(name) <= _NAME_BYTES:
         return name.decode()
-    digest = hashlib.sha256(name).hexdigest()[:8]
-    return f"{name[: _NAME_BYTES - 9].decode(errors='ignore')}~{digest}"
+    kept = name[: _NAME_BYTES - 9].decode(errors="ignore")
+    return f"{kept}~{crc32(name):08x}"
 
 
 def literal(word: str) -> str:
@@ -101,13 +94,13 @@ def literal(word: str) -> str:
     return re.sub(r"([\\$^])", r"\\\1", word)
 
 
-def whole_name(sty: str) -> str:
+def name_now(sty: str) -> str:
     """Return a session's whole name as it is now: a user may have given it another one."""
     pid = sty.partition(".")[0]
     return next((f"{found}.{name}" for found, name in sessions() if found == pid), sty)
 
 
-def number(sty: str, index: int, title: str) -> str:
+def number_now(sty: str, index: int, title: str) -> str:
     """Return a window's number as it is now: a user may have moved it, or another one there."""
     for chosen in (str(index), title):
         said = run("-S", sty, "-p", chosen, "-Q", "number").stdout
@@ -115,3 +108,20 @@ def number(sty: str, index: int, title: str) -> str:
         if found and found[2] == title:
             return found[1]
     return str(index)
+
+
+@contextmanager
+def turn(session: str) -> Iterator[None]:
+    """Let one start at a time open windows in a session: to look and to open are two steps."""
+    name = f"\0tmuxevolve.screen/{consoles.here()}/{session}"[:107]
+    deadline = time.monotonic() + 6 * _TIMEOUT
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+        while True:
+            try:
+                held.bind(name.encode()[:107])
+                break
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    raise
+            time.sleep(_POLL)
+        yield

@@ -55,6 +55,7 @@ def order(common: Common, place: Place, number: int) -> Order:
         workdir=str(session.workdir),
         env={**common.environ, **session.env},
         uuid=slot.uuid,
+        gpu=slot.device,
         gpus=session.gpus,
         stop_signal=session.stop.signal,
         stop_grace=float(session.stop.grace),
@@ -66,7 +67,6 @@ def order(common: Common, place: Place, number: int) -> Order:
         session=session.name,
         results=str(session.results),
         notify=session.notify,
-        on=slot.gpu.name if slot.gpu else "CPU",
     )
 
 

@@ -141,7 +141,7 @@ class _Study:
             return Results(problem=str(error))
         self.at_work = survey.at_work if survey else {}
         self._in_jobs = survey.in_jobs if survey else {}
-        return status.of_study(self._facts, survey)
+        return status.of_study(self._facts.results, survey)
 
     def worker_of(self, window: Window, state: WindowStatus) -> str:
         """Return the window's worker; of a job, the one that it runs as since it last began."""

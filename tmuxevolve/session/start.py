@@ -206,7 +206,7 @@ def _openings(
 
 
 def _opening(preparation: Preparation, place: Place, order: Order, address: str) -> Opening:
-    session, gpu = preparation.session, place.slot.gpu
+    session = preparation.session
     return Opening(
         index=place.slot.index,
         name=place.slot.name,
@@ -218,7 +218,7 @@ def _opening(preparation: Preparation, place: Place, order: Order, address: str)
             worker=order.worker,
             slot=place.slot.label,
             uuid=place.slot.uuid,
-            device=gpu.name if gpu else "CPU",
+            device=place.slot.device,
             command=shlex.join(session.shown(order.argv))[:_COMMAND_CHARS],
             started=time.time(),
             memory=order.memory,

@@ -192,15 +192,15 @@ def _results(facts: Facts) -> Results:
     if facts.mode == "native":
         return _native(facts)
     try:
-        return of_study(facts, survey(Path(facts.results)))
+        return of_study(facts.results, survey(Path(facts.results)))
     except (OSError, UsageError) as error:
         return Results(problem=str(error))
 
 
-def of_study(facts: Facts, found: Survey | None) -> Results:
+def of_study(where: str, found: Survey | None) -> Results:
     """Return what a look at the study in a window's results directory says."""
     if found is None:
-        return Results(problem=f"{facts.results}: the study is gone")
+        return Results(problem=f"{where}: the study is gone")
     return Results(
         finished=found.finished,
         best_fitness=found.best.fitness if found.best else None,

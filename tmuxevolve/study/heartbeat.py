@@ -124,6 +124,10 @@ class Register:
             beat = self._path(worker).stat().st_mtime
         except FileNotFoundError:
             return False
+        if self._is_alive(self.identity(worker), now - beat):
+            return True
+        # A killed worker is followed by one of the same name: another process.
+        self._known.pop(worker, None)
         return self._is_alive(self.identity(worker), now - beat)
 
     def identity(self, worker: str) -> Identity | None:

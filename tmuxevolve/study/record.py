@@ -13,7 +13,6 @@ import msgspec
 from tmuxevolve.study import definition, survey
 from tmuxevolve.study.definition import Definition
 from tmuxevolve.study.files import Files
-from tmuxevolve.study.heartbeat import Register
 from tmuxevolve.study.journal import Asked, Event, Failed, Told
 from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.state import State
@@ -78,7 +77,6 @@ class Watch:
         """Name the files; nothing is read yet."""
         self._where = where
         self._definition = definition.Watch(where)
-        self._register = Register(where.workers)
         self._made_for: tuple[str, Layout] | None = None
         self.record: Record | None = None
 
@@ -93,7 +91,7 @@ class Watch:
             return None
         record = self._record_for(found)
         record.refresh()
-        return survey.of_state(self._where, found.generations, record, self._register)
+        return survey.of_state(self._where, found.generations, record)
 
     def _record_for(self, found: Definition) -> Record:
         wanted = (found.id, found.layout)

@@ -109,6 +109,7 @@ class Study:
         with self._turn():
             if not self._joined:
                 summary.write(self.files.summary, self._state)
+                self._register.sweep(self._register.now(self._worker))
                 self._joined = True
             reservation = self._reserved()
         if reservation:
@@ -118,7 +119,7 @@ class Study:
 
     def _reserved(self) -> Reservation | None:
         state = self._state
-        state.refresh()
+        self._refresh()
         left = self._budget() - state.table.count
         orphan = self._orphan(full=len(state.open) >= left)
         if orphan:
@@ -139,7 +140,7 @@ class Study:
         state, message = self._state, None
         with self._turn():
             budget = self._budget()
-            state.refresh()
+            self._refresh()
             before = state.table.best
             if not state.table.holds(state.key(reservation.hyp)):
                 message = state.table.append(result.metrics, reservation.hyp)
@@ -191,6 +192,13 @@ class Study:
                     self._write_best(final=True)
         finally:
             self._register.leave(self._worker)
+
+    def _refresh(self) -> None:
+        """Read what is new, the first row of all too, which another host may just have written."""
+        if not self._state.table.count:
+            files.look_again(self.files.results)
+            files.look_again(self.files.journal.parent)
+        self._state.refresh()
 
     def _turn(self) -> AbstractContextManager[None]:
         return prepared(self.files.queue, self.files.lock, self._state.refresh)

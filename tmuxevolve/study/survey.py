@@ -80,13 +80,10 @@ def survey(results: Path) -> Survey | None:
     return of_state(where, found.generations, state)
 
 
-def of_state(where: Files, budget: int, state: State, register: Register | None = None) -> Survey:
-    """Return how far the study is that a state was just brought up to date with.
-
-    A ``register`` that was used before need not read again who the workers are.
-    """
+def of_state(where: Files, budget: int, state: State) -> Survey:
+    """Return how far the study is that a state was just brought up to date with."""
     reservations = [found for found in [*state.open.values()] if not state.is_over(found)]
-    seen = (register or Register(where.workers)).sightings()
+    seen = Register(where.workers).sightings()
     living = {sighting.identity.worker for sighting in seen if sighting.alive}
     at_work = {
         reserved.worker: reserved.number
