@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import Box, Viewer, box_processes, command_line, new_box, poll
 
+from tmuxevolve import console
 from tmuxevolve.multiplexer.screen_client import literal
 
 COUNT = """
@@ -342,3 +343,36 @@ def test_a_folder_that_screen_cannot_use(box: Box) -> None:
     done = box.cli("start", env={"SCREENDIR": "/nonexistent/x"})
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "Cannot access /nonexistent/x" in done.stderr
+
+
+def test_what_another_user_answers_is_not_listened_to(box: Box) -> None:
+    if os.getuid():
+        pytest.skip("only root can become somebody else")
+    listen = (
+        "import socket, sys\n"
+        "s = socket.socket(socket.AF_UNIX)\n"
+        "s.bind('\\0tmuxevolve.console/' + sys.argv[1]); s.listen()\n"
+        "print('ready', flush=True)\n"
+        "while True: s.accept()[0].sendall(b'forged')"
+    )
+    place = f"test/{box.root.name}"
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    argv += ["/usr/bin/env", "python3", "-c", listen, place]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd="/") as stranger:
+        assert stranger.stdout
+        assert stranger.stdout.readline() == b"ready\n"
+        with pytest.raises(PermissionError):
+            console.ask(*place.split("/"), b"look")
+        stranger.kill()
+
+
+def test_a_fifo_that_nobody_reads_holds_up_nothing(running: Box, tmp_path: Path) -> None:
+    fifo = tmp_path / "nobody"
+    os.mkfifo(fifo)
+    code = (
+        "import sys; from pathlib import Path; from tmuxevolve.multiplexer.screen import Screen;"
+        "s = Screen(); s.record([(w, Path(sys.argv[1])) for w in s.windows()])"
+    )
+    argv = [sys.executable, "-c", code, str(fifo)]
+    subprocess.run(argv, env=running.env, check=True, timeout=9)
+    assert {w["state"] for w in running.status().values()} == {"running"}

@@ -122,6 +122,7 @@ def turn(session: str) -> Iterator[None]:
                 break
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                    raise
+                    what = f"another start is opening windows in {session}"
+                    raise TmuxEvolveError(f"screen: {what}: {error.strerror}") from None
             time.sleep(_POLL)
         yield
