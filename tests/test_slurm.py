@@ -209,7 +209,7 @@ def test_windows_and_tmux_come_and_go_and_jobs_stay(trial: Trial) -> None:
     trial.start()
     viewer = Viewer(trial.box)
     viewer.run("tmuxevolve attach job1")
-    viewer.see(r"generation 1: +\d+")
+    viewer.see(r"generation \d: +\d+")
     trial.finish()
     exactly(trial, 8)
 
