@@ -32,7 +32,7 @@ ONLY = {
     },
     "psutil": {"processes.py", "census.py", "nvml.py", "checkup/storage.py"},
     "apprise": {"messenger.py"},
-    "optuna": {"study/samplers/optuna.py", "charts/importance.py"},
+    "optuna": {"study/database.py", "study/samplers/optuna.py", "charts/importance.py"},
     "matplotlib": {"charts/picture.py", "charts/panels.py"},
     "plotly": {"charts/page.py"},
     "yaml": {"yamlfile.py", "examples/tinydet.py"},

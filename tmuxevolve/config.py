@@ -45,6 +45,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ``cooperative``: the windows share one study, and ``generations`` is its budget. ``native`` is
     the trainer's own ``--evolve`` in each window, and ``generations`` is each window's.
+    ``storage`` is the URL of a database that has the study; None: the results directory has it.
     ``standby`` lets the next trainer's process load while the last one trains; None: on GPUs.
     """
 
@@ -56,6 +57,7 @@ class Evolve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hyp: str | dict[str, float] | None = None
     fitness: FitnessSource | None = None
     standby: bool | None = None
+    storage: str | None = None
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

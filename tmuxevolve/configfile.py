@@ -24,7 +24,7 @@ _BAD_FIRST = frozenset("-=$@%+!{~^ ")
 _PLACE = r" - at `\$(.*)`$"
 _UNKNOWN = r"(?s)unknown field `(.*)`"
 # Their values may be secrets: no message shows them.
-_SECRET = (("env",), ("notify", "urls"))
+_SECRET = (("env",), ("notify", "urls"), ("evolve", "storage"))
 
 
 class Config(msgspec.Struct, frozen=True):

@@ -20,8 +20,9 @@ from tmuxevolve.errors import ExitStatus, TmuxEvolveError
 from tmuxevolve.foreground import Window
 from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
-from tmuxevolve.study import files, heartbeat
-from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study, training_seed
+from tmuxevolve.study import files, heartbeat, opening
+from tmuxevolve.study.opening import AskTell
+from tmuxevolve.study.study import Progress, Reservation, Result, Search, training_seed
 from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 
 T = TypeVar("T")
@@ -68,9 +69,9 @@ class Evolution:
 
     def run(self, identity: heartbeat.Identity) -> Ending:
         """Train generations until the budget is spent, or somebody or something ends it."""
-        study = None
+        study: AskTell | None = None
         try:
-            study = Study(Path(self._plan.results), self._plan.search, identity)
+            study = self._insist("join the study", lambda: self._join(identity))
             while True:
                 self._next(study)
         except _OverError as over:
@@ -85,7 +86,10 @@ class Evolution:
                 if study:
                     study.leave()
 
-    def _announce_end(self, study: Study) -> None:
+    def _join(self, identity: heartbeat.Identity) -> AskTell:
+        return opening.join(Path(self._plan.results), self._plan.search, identity)
+
+    def _announce_end(self, study: AskTell) -> None:
         """Tell people that the budget is spent, if it is, and nobody else has."""
         outbox = self._window.outbox
         if not outbox or not outbox.wants("finished"):
@@ -103,7 +107,7 @@ class Evolution:
             best = f"best fitness {fitness:.5g}, its hyps are in {study.files.best}"
             outbox.post("finished", f"{done}; {best}", fitness)
 
-    def _next(self, study: Study) -> None:
+    def _next(self, study: AskTell) -> None:
         self._end_if_asked()
         reservation = self._insist("reserve a generation", study.ask)
         if reservation is None:
@@ -122,7 +126,7 @@ class Evolution:
                 study.give_back(reservation)
             raise
 
-    def _attempt(self, study: Study, reservation: Reservation) -> bool:
+    def _attempt(self, study: AskTell, reservation: Reservation) -> bool:
         """Train this generation once; False when it is to be tried again."""
         training = self._training(study, reservation)
         metrics = self._trainer.completed(self._plan.recipe, training)
@@ -145,7 +149,7 @@ class Evolution:
             outbox.post("best", news, progress.fitness, reservation.number)
         return True
 
-    def _training(self, study: Study, reservation: Reservation) -> Training:
+    def _training(self, study: AskTell, reservation: Reservation) -> Training:
         folder = study.files.generation(reservation.number)
         return Training(
             number=reservation.number,
@@ -175,7 +179,7 @@ class Evolution:
 
         self._insist(f"write to {training.folder}", prepare)
 
-    def _train(self, study: Study, training: Training) -> tuple[tuple[float, ...] | None, str]:
+    def _train(self, study: AskTell, training: Training) -> tuple[tuple[float, ...] | None, str]:
         """Run the trainer; return its metrics, or None and the reason."""
         notice = f"generation {training.number}"
         self._window.say(f"{notice} begins; its files are in {training.folder}")
@@ -200,7 +204,7 @@ class Evolution:
         except (NoResultError, OSError) as error:
             return None, str(error)
 
-    def _load_next(self, study: Study, elapsed: float) -> float:
+    def _load_next(self, study: AskTell, elapsed: float) -> float:
         """Let the next trainer load when its time has come; return in how many seconds that is."""
         if not self._plan.standby or self._interrupts.over:
             return math.inf
@@ -210,7 +214,7 @@ class Evolution:
                 self._window.load(partial(self._trainer.loaded, self._plan.recipe))
         return seconds or math.inf
 
-    def _failed(self, study: Study, reservation: Reservation, reason: str) -> bool:
+    def _failed(self, study: AskTell, reservation: Reservation, reason: str) -> bool:
         """Record a failure, wait, and say whether the generation is done with."""
         # A trainer that was ended on purpose has not failed.
         self._end_if_stopped()
@@ -225,7 +229,7 @@ class Evolution:
         self._end_if_asked()
         return skip
 
-    def _back_off(self, study: Study) -> None:
+    def _back_off(self, study: AskTell) -> None:
         self._window.end()
         wait = self._backoff.seconds()
         if wait:
@@ -266,7 +270,7 @@ class Evolution:
             raise _OverError("ended by Ctrl-C", ExitStatus.INTERRUPTED)
 
 
-def _beat(study: Study) -> None:
+def _beat(study: AskTell) -> None:
     with suppress(OSError):
         study.beat()
 

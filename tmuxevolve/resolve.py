@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from tmuxevolve import commandline, placeholders
-from tmuxevolve.config import NOTICE, GpuPolicy, Notify, Session, SessionEntry, SlurmJobs
+from tmuxevolve.config import NOTICE, Evolve, GpuPolicy, Notify, Session, SessionEntry, SlurmJobs
 from tmuxevolve.yamlfile import Document, KeyPath
 
 PYTHON_VARIABLE = "TMUXEVOLVE_PYTHON"
@@ -52,7 +52,7 @@ class _Resolver(msgspec.Struct, frozen=True):
             concealed=self._concealed(env),
             trainer=entry.trainer,
             results=self._results(),
-            evolve=entry.evolve,
+            evolve=self._evolve(env),
             gpus=entry.gpus,
             cpu_slots=entry.cpu_slots,
             env=env,
@@ -170,6 +170,16 @@ class _Resolver(msgspec.Struct, frozen=True):
             raise self.document.error(keys, "a NUL byte cannot be in a command")
         return command
 
+    def _evolve(self, env: Mapping[str, str]) -> Evolve:
+        evolve, keys = self.entry.evolve, self._keys("evolve", "storage")
+        if evolve.storage is None:
+            return evolve
+        if evolve.mode == "native":
+            raise self.document.error(keys, "it is for evolve.mode: cooperative")
+        if "://" not in evolve.storage:
+            raise self.document.error(keys, "expected a URL, such as postgresql://host/name")
+        return msgspec.structs.replace(evolve, storage=self._url(keys, evolve.storage, env))
+
     def _notify(self, notify: Notify, env: Mapping[str, str]) -> Notify:
         keys = self._keys("notify")
         if notify.command is None and not notify.urls:
@@ -180,7 +190,10 @@ class _Resolver(msgspec.Struct, frozen=True):
             for number, word in enumerate(words):
                 listed = () if isinstance(notify.command, str) else (str(number),)
                 self._check_placeholders((*keys, "command", *listed), word)
-        urls = tuple(self._url(n, url, env) for n, url in enumerate(notify.urls))
+        urls = tuple(
+            self._url(self._keys("notify", "urls", str(number)), url, env)
+            for number, url in enumerate(notify.urls)
+        )
         return msgspec.structs.replace(notify, command=words, urls=urls)
 
     def _check_placeholders(self, keys: KeyPath, word: str) -> None:
@@ -190,8 +203,7 @@ class _Resolver(msgspec.Struct, frozen=True):
                 what = f"{{{name}}} is none of {known}; {{{{{name}}}}} is the text itself"
                 raise self.document.error(keys, what)
 
-    def _url(self, number: int, url: str, env: Mapping[str, str]) -> str:
-        keys = self._keys("notify", "urls", str(number))
+    def _url(self, keys: KeyPath, url: str, env: Mapping[str, str]) -> str:
         try:
             return commandline.expand(url, self._known(env))
         except ValueError:

@@ -84,6 +84,9 @@ TEXTS: dict[str, dict[str, str]] = {
         " say it themselves.",
         "standby": "The process of the next training loads Python and PyTorch while the current one"
         " trains, and then waits. For YOLOv5. Left out: on GPUs, unless memory is limited.",
+        "storage": "The URL of a database that has the study, such as"
+        " postgresql://me:$PASSWORD@host/name, for thousands of workers. Left out: the results"
+        " directory has it.",
     },
     "Interval": {
         "gain": "How far one mutation may go; 0 keeps the hyp as it is.",

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from tmuxevolve.config import Session
-from tmuxevolve.errors import TmuxEvolveError, UsageError
+from tmuxevolve.errors import MissingError, TmuxEvolveError, UsageError
 from tmuxevolve.evolution import Plan
 from tmuxevolve.study import definition, mutation, space
 from tmuxevolve.study.definition import Definition, agree
@@ -123,9 +123,23 @@ def _agree(job: Job, session: Session) -> tuple[str, ...]:
     wanted = Definition(generations=job.budget, base=search.base, layout=search.layout)
     _refuse_others(job, session, wanted)
     study = agree(Files(session.results), wanted, budget=job.asked)
+    _prepare(job.evolution, session)
     if job.asked or study.generations == job.budget:
         return ()
     return (f"the budget stays {study.generations} generations, as it was raised to earlier",)
+
+
+def _prepare(plan: Plan, session: Session) -> None:
+    """Make a database ready, if the study has one; say here, not in every window, what is wrong."""
+    from tmuxevolve.study import opening
+
+    where = f"{session.source}: sessions.{session.name}.evolve.storage"
+    try:
+        opening.prepare(session.results, plan.search)
+    except MissingError as error:
+        raise MissingError(f"{where}: {str(error).partition(': ')[2]}") from None
+    except OSError as error:
+        raise TmuxEvolveError(f"{where}: {error}") from None
 
 
 def _refuse_others(job: Job, session: Session, wanted: Definition) -> None:
@@ -156,6 +170,7 @@ def _plan(session: Session, trainer: Trainer, *, on_gpu: bool) -> Plan:
         layout=recipe.layout,
         sampler=session.evolve.sampler,
         seed=session.evolve.seed,
+        storage=session.evolve.storage,
     )
     return Plan(
         results=str(session.results),

@@ -34,13 +34,17 @@ _DRAWS = 1000
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What is searched, and how: the base hyps, the bounds of those that move, the sampler."""
+    """What is searched, and how: the base hyps, the bounds of those that move, the sampler.
+
+    ``storage`` is the URL of a database that has the study, with its password.
+    """
 
     base: dict[str, float]
     space: dict[str, Bounds]
     layout: Layout
     sampler: str
     seed: int
+    storage: str | None = None
 
 
 class Reservation(msgspec.Struct, frozen=True):
