@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 YOLO := .venv-yolov5
 
-.PHONY: start test test-yolov5 test-systemd test-nfs test-slurm stress soak bench hyperfine lint docs wheel ci tmux screen chromium slurm uml clean
+.PHONY: start test test-yolov5 test-systemd test-nfs test-slurm stress soak bench hyperfine lint docs wheel ci tmux screen chromium slurm postgres uml clean
 
 start: .venv/.installed tmux
 	@$(BIN)/tmuxevolve start
 
-test: .venv/.dev tmux screen chromium slurm
+test: .venv/.dev tmux screen chromium slurm postgres
 	$(BIN)/pytest -n 4
 
 test-yolov5: .venv/.dev $(YOLO)/.installed tmux
@@ -93,6 +93,13 @@ screen:
 
 chromium:
 	$(call want,chromium chromedriver,chromium chromium-driver,the tests of the report)
+
+# Debian keeps its programs beside the PATH.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq --no-install-recommends postgresql; } || \
+	  echo "some tests are skipped: sudo apt install postgresql, for the tests of evolve.storage" >&2
 
 slurm:
 	$(call want,munged slurmctld slurmd sbatch,slurm-wlm munge,the tests of Slurm)

@@ -118,6 +118,8 @@ def test_inside_the_same_session_attach_selects_the_window(running: Box) -> None
     running.hands.new_window(5, "bash", "--norc", "--noprofile")
     poll(lambda: (5, "bash") in running.hands.windows())
     viewer.type("C-a", "5")
+    poll(lambda: running.hands.run("-S", "demo", "-Q", "number").startswith("5 "))
+    viewer.see(r"[#$] *$")
     viewer.type("tmuxevolve attach 1; echo done $?", "Enter")
     poll(lambda: running.hands.run("-S", "demo", "-Q", "number").startswith("1 "))
 
@@ -193,6 +195,7 @@ def test_a_prefix_of_another_sessions_name(box: Box, hands: ScreenHands) -> None
     poll(lambda: [*hands.sessions()] == ["demo2"])
 
 
+@pytest.mark.stress
 def test_more_windows_than_screen_has_numbers(box: Box) -> None:
     box.session(cpu_slots=103)
     done = box.cli("start", timeout=170)

@@ -115,7 +115,7 @@ def test_our_own_record_comes_first(tmux: Tmux, own_tmux: Box, tmp_path: Path) -
     poll(out.exists)
     environ = dict(line.partition("=")[::2] for line in out.read_text().splitlines())
     ending = Ending(status=7, reason="a reason; with 'quotes' and ünïcödé;", ended=2.5)
-    record_ending(ending, environ)
+    record_ending(ending, "w", environ)
     os.kill(tmux.windows()[0].pid, signal.SIGTERM)
     window = poll(lambda: next((w for w in tmux.windows() if w.dead), None))
     assert window.ending == ending
