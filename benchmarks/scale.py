@@ -58,9 +58,9 @@ PEAK = (10_000, 1_000, 1_000)
 TRIPS = (0.0002, 0.0005, 0.001)
 WORKERS = (10, 100, 300, 1_000, 3_000)
 MINUTES = (1, 5, 20, 60)
-# How many messages to an NFS server a call costs. A close gives the lock or the file back.
+# How many messages to an NFS server a call costs. A lock is two: it is given back by the close.
 MESSAGES = {
-    "openat": 1, "close": 1, "fcntl": 1, "read": 1, "pread64": 1, "write": 1, "fsync": 1,
+    "openat": 1, "close": 1, "fcntl": 2, "block": 1 / 64, "read": 1, "pread64": 1, "write": 1, "fsync": 1,
     "rename": 1, "unlink": 1, "stat": 1, "newfstatat": 1, "lstat": 1, "utimensat": 1,
     "getdents64": 1, "mkdir": 1, "ftruncate": 1, "fstat": 0, "lseek": 0, "ioctl": 0,
 }  # fmt: skip
@@ -198,7 +198,9 @@ def both(calls: Sequence[Call]) -> str:
 
 def holds(folder: Path, chosen: argparse.Namespace) -> Mapping[tuple[int, int, int], Held]:
     """Print how long one ask and one tell hold the lock."""
-    print("\n**The lock held, measured: ms of one ask and one tell, each as after a long training**\n")
+    print(
+        "\n**The lock held, measured: ms of one ask and one tell, each as after a long training**\n"
+    )
     print(
         "| history | open | workers | ask, median | 99% | tell, median | 99% | whole ask | whole tell"
         " | first ask | joining before it |\n|---:|---:|---:|" + "---:|" * 8
@@ -261,7 +263,17 @@ def calls(folder: Path, shape: tuple[int, int, int]) -> Calls:
     """Trace one process."""
     make(folder, *shape)
     log = folder.with_name("strace.log")
-    words = ["strace", "-f", "-y", "-o", str(log), sys.executable, __file__, "--traced", str(folder)]
+    words = [
+        "strace",
+        "-f",
+        "-y",
+        "-o",
+        str(log),
+        sys.executable,
+        __file__,
+        "--traced",
+        str(folder),
+    ]
     subprocess.run(words, check=True)
     counts: dict[tuple[str, bool], Counter[str]] = {}
     what, inside = "drop", False
@@ -273,9 +285,17 @@ def calls(folder: Path, shape: tuple[int, int, int]) -> Calls:
             what, inside = marked[1], False
         name = re.match(r"\d+ +(\w+)\(", line)
         if name and not marked and str(folder) in line and what != "drop":
-            counts.setdefault((what, inside), Counter())[name[1]] += 1
+            counts.setdefault((what, inside), Counter())[_kind(name[1], line)] += 1
     log.unlink()
     return Calls(counts)
+
+
+def _kind(name: str, line: str) -> str:
+    """Tell apart what costs a message and what does not: a file's state is known once it is open,
+    and blocks of a long file are fetched many at a time."""
+    if "AT_EMPTY_PATH" in line:
+        return "fstat"
+    return "block" if line.endswith("= 16384") else name
 
 
 def system_calls(folder: Path, chosen: argparse.Namespace) -> Calls:
@@ -315,12 +335,20 @@ def costs_of(found: Held, nfs: Calls, trip: float) -> Costs:
 
 
 def seconds(value: float) -> str:
-    return f"{value:.0f} s" if value >= 10 else f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
+    return (
+        f"{value:.0f} s"
+        if value >= 10
+        else f"{value * 1e3:.0f} ms"
+        if value < 1
+        else f"{value:.1f} s"
+    )
 
 
 def simulations(kinds: Mapping[str, Costs]) -> None:
     """Print what the lock's service times make of many workers."""
-    print("\n**Where the lock saturates: workers W\\* = generation / (held by ask + held by tell)**\n")
+    print(
+        "\n**Where the lock saturates: workers W\\* = generation / (held by ask + held by tell)**\n"
+    )
     print(f"| | held per generation | {' | '.join(f'{m} min' for m in MINUTES)} |")
     print("|---|---:|" + "---:|" * len(MINUTES))
     for name, costs in kinds.items():
@@ -344,8 +372,12 @@ def storms(
     found: Mapping[tuple[int, int, int], Held], folder: Path, nfs: Calls, chosen: argparse.Namespace
 ) -> None:
     """Print how long it takes until the last of a thousand has begun, when all join at once."""
-    print("\n**1,000 workers join in the same second, simulated: until the last has a generation**\n")
-    print("| history | joining, measured | first ask holds, measured | local | NFS, 0.5 ms, model |")
+    print(
+        "\n**1,000 workers join in the same second, simulated: until the last has a generation**\n"
+    )
+    print(
+        "| history | joining, measured | first ask holds, measured | local | NFS, 0.5 ms, model |"
+    )
     print("|---:|---:|---:|---:|---:|")
     for history in chosen.histories[1:]:
         one = alone(make(folder, history, 1_000, 1_000), 1)

@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 
 from tmuxevolve.study import files
+from tmuxevolve.study.files import Files
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.state import Open, State
 from tmuxevolve.study.tail import Mark
+
+_FRESH = 1.0
 
 
 class _Best(msgspec.Struct, frozen=True):
@@ -58,6 +61,17 @@ def write(path: Path, state: State) -> None:
         last_failure=state.last_failure,
     )
     files.replace(path, msgspec.json.encode(summary).decode())
+
+
+def is_fresh(where: Files) -> bool:
+    """Say whether somebody kept what it knew within a second of the last row. Raises OSError.
+
+    One writes it for all: of a thousand workers each tells less than once a second.
+    """
+    try:
+        return where.table.stat().st_mtime - where.summary.stat().st_mtime < _FRESH
+    except FileNotFoundError:
+        return False
 
 
 def resume(path: Path, state: State) -> None:
