@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ from tmuxevolve.study.journal import Asked, text_of
 from tmuxevolve.study.study import Study
 from tmuxevolve.study.survey import survey
 
+# Who asks and tells in each kind of study; a row is empty for a kind that is not here.
+CONTENDERS: Mapping[str, type[ask_tell.Ours]] = {"files": ask_tell.Ours}
+HAS_RDB = importlib.util.find_spec("tmuxevolve.study.rdb") is not None
 ROUNDS = 3
 HISTORIES = (0, 1_000, 10_000, 100_000)
 CROWDS = (1, 2, 4, 8, 16, 64, 200)
@@ -55,6 +58,7 @@ SHAPES = (
     (10_000, 1_000, 1_000),
 )
 PEAK = (10_000, 1_000, 1_000)
+LOCAL, NFS = "local disk, measured", "NFS, 0.5 ms, model"
 TRIPS = (0.0002, 0.0005, 0.001)
 WORKERS = (10, 100, 300, 1_000, 3_000)
 MINUTES = (1, 5, 20, 60)
@@ -131,7 +135,10 @@ class Call:
 
 def timed(call: Callable[[], None]) -> Call:
     times: list[float] = []
-    mark: Callable[[], None] = lambda: times.append(time.perf_counter())
+
+    def mark() -> None:
+        times.append(time.perf_counter())
+
     with watched(mark, mark):
         mark()
         call()
@@ -185,10 +192,13 @@ def saturate(folder: Path, chosen: argparse.Namespace) -> None:
                 if history >= 100_000 and processes > 64:
                     continue
                 shutil.rmtree(Files(folder).workers)
-                contender = ask_tell.Contender(ask_tell.Ours, "yolov5", folder)
+                contender = ask_tell.Contender(CONTENDERS[chosen.kind], "yolov5", folder)
                 rates[processes].append(ask_tell.crowd(contender, processes, chosen.seconds).rate)
         cells = [f"{statistics.median(found):.0f}" if found else "-" for found in rates.values()]
         print(f"| {history:,} | {' | '.join(cells)} |", flush=True)
+    if "rdb" not in CONTENDERS:
+        why = "to be measured" if HAS_RDB else "not built in"
+        print(f"| database, {why} |{' - |' * len(chosen.crowds)}")
 
 
 def both(calls: Sequence[Call]) -> str:
@@ -357,7 +367,8 @@ def simulations(kinds: Mapping[str, Costs]) -> None:
     print("\n**Simulated: how busy the lock is; wait at ask, median, 99%, most; GPU time lost**\n")
     print("| | generation | workers | lock busy | median | 99% | most | GPU time lost |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
-    for name, costs in kinds.items():
+    for name in (LOCAL, NFS):
+        costs = kinds[name]
         for minutes in MINUTES:
             for workers in WORKERS:
                 found = simulate(workers, 60 * minutes, costs)
@@ -429,6 +440,8 @@ def main() -> None:
     if chosen.traced:
         traced(chosen.traced)
         return
+    if chosen.kind not in CONTENDERS:
+        raise SystemExit(f"{chosen.kind}: no worker for it in CONTENDERS of {Path(__file__).name}")
     quick = chosen.quick
     chosen.rounds = 1 if quick else ROUNDS
     chosen.seconds = 0.5 if quick else 1.5
@@ -453,7 +466,7 @@ def report(folder: Path, chosen: argparse.Namespace) -> None:
     nfs = system_calls(folder, chosen)
     if chosen.only:
         return
-    kinds = {"local disk, measured": costs_of(found[PEAK], nfs, 0.0)}
+    kinds = {LOCAL: costs_of(found[PEAK], nfs, 0.0)}
     for trip in TRIPS:
         kinds[f"NFS, {trip * 1e3:g} ms, model"] = costs_of(found[PEAK], nfs, trip)
     simulations(kinds)

@@ -19,7 +19,7 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Register, myself
 from tmuxevolve.study.study import Study
 
-MANY = 150
+MANY = 120
 
 
 def join(results: Path, name: str) -> Study:
@@ -91,36 +91,36 @@ def test_each_of_many_dead_workers_is_found_in_the_end(results: Path) -> None:
 
 def test_when_the_budget_is_all_asked_for_every_worker_is_asked_after(results: Path) -> None:
     study_worker.define(results, MANY)
-    lose(results, "w149")
+    lose(results, "w119")
     reservation = join(results, "me").ask()
     assert reservation
-    assert reservation.number == 149
+    assert reservation.number == 119
 
 
 def test_one_that_comes_back_before_the_lock_is_taken_keeps_its_generation(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study_worker.define(results, MANY)
-    lose(results, "w149")
-    before_the_lock(monkeypatch, lambda: far(results, "w149"))
+    lose(results, "w119")
+    before_the_lock(monkeypatch, lambda: far(results, "w119"))
     assert join(results, "me").ask() is None
 
 
 def test_of_many_that_tell_within_a_second_one_keeps_the_summary(results: Path) -> None:
-    first, second = join(results, "first"), join(results, "second")
-    told = []
-    for study in (first, second):
-        reservation = study.ask()
+    studies = [join(results, "first"), join(results, "second")]
+    reservations = [study.ask() for study in studies]
+    kept = []
+    for study, reservation in zip(studies, reservations, strict=True):
         assert reservation
         study.tell(reservation, study_worker.result(reservation.hyp))
-        told.append(Files(results).summary.stat().st_ino)
+        kept.append(Files(results).summary.stat().st_ino)
         now = Files(results).table.stat().st_mtime
         os.utime(Files(results).summary, (now, now))
-    assert told[0] == told[1]
+    assert kept[0] == kept[1]
     earlier = now - 10
     os.utime(Files(results).summary, (earlier, earlier))
-    reservation = second.ask()
+    reservation = studies[1].ask()
     assert reservation
-    second._next_best_yaml = 0.0
-    second.tell(reservation, study_worker.result(reservation.hyp))
+    studies[1]._next_best_yaml = 0.0
+    studies[1].tell(reservation, study_worker.result(reservation.hyp))
     assert Files(results).summary.stat().st_mtime > earlier + 1

@@ -18,7 +18,8 @@ PATH = Path(__file__).parents[1] / "benchmarks" / "scale_simulation.py"
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
     spec = importlib.util.spec_from_file_location("scale_simulation", PATH)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -28,7 +28,7 @@ from tmuxevolve.study.state import Open, State
 
 # How often to ask whether the workers that hold reservations are alive, in seconds.
 _ROLL_CALL = 1.0
-# How many of them are asked after at a time: the others of a thousand are other askers' to find.
+# How many of them are asked after at a time; of a thousand the others are other askers' to find.
 _CALLED = 100
 # How often hyp_evolve.yaml is written for its count of generations alone, in seconds.
 _BEST_YAML = 1.0
@@ -104,14 +104,14 @@ class Study:
         None when all that is left of the budget is being trained by others. Raises OSError when
         nothing can be written, TmuxEvolveError when no new hyps can be drawn.
         """
-        # A long history is read, and a thousand workers are asked after, before others have to wait.
+        # A long history is read and many workers are asked after before others have to wait.
         self._state.refresh()
         if not self._joined:
             self._register.sweep(self._register.now(self._worker))
         missing = self._roll_call()
         with self._turn():
             if not self._joined:
-                summary.write(self.files.summary, self._state)
+                self._keep_summary()
                 self._joined = True
             reservation = self._reserved(missing)
         if reservation:
@@ -215,7 +215,7 @@ class Study:
         return found.generations
 
     def _roll_call(self) -> set[str]:
-        """Return workers that hold reservations and are dead by now; nobody has to wait for this."""
+        """Return workers that hold reservations and are dead; nobody has to wait for this."""
         full = len(self._state.open) >= self._budget() - self._state.table.count
         if not full and time.monotonic() < self._next_roll_call:
             return set()
@@ -313,7 +313,10 @@ class Study:
         due = final or time.monotonic() >= self._next_best_yaml
         if best and (best is not self._best_yaml[0] or (due and count != self._best_yaml[1])):
             files.replace(self.files.best, history.best_yaml(best, count))
-            if final or not summary.is_fresh(self.files):
-                summary.write(self.files.summary, self._state)
+            self._keep_summary(final=final)
             self._best_yaml = (best, count)
             self._next_best_yaml = time.monotonic() + _BEST_YAML
+
+    def _keep_summary(self, *, final: bool = False) -> None:
+        if final or not summary.is_fresh(self.files):
+            summary.write(self.files.summary, self._state)
