@@ -64,7 +64,8 @@ WORKERS = (10, 100, 300, 1_000, 3_000)
 MINUTES = (1, 5, 20, 60)
 # How many messages to an NFS server a call costs. A lock is two: it is given back by the close.
 MESSAGES = {
-    "openat": 1, "close": 1, "fcntl": 2, "block": 1 / 64, "read": 1, "pread64": 1, "write": 1, "fsync": 1,
+    "openat": 1, "close": 1, "fcntl": 2, "block": 1 / 64,
+    "read": 1, "pread64": 1, "write": 1, "fsync": 1,
     "rename": 1, "unlink": 1, "stat": 1, "newfstatat": 1, "lstat": 1, "utimensat": 1,
     "getdents64": 1, "mkdir": 1, "ftruncate": 1, "fstat": 0, "lseek": 0, "ioctl": 0,
 }  # fmt: skip
@@ -212,8 +213,8 @@ def holds(folder: Path, chosen: argparse.Namespace) -> Mapping[tuple[int, int, i
         "\n**The lock held, measured: ms of one ask and one tell, each as after a long training**\n"
     )
     print(
-        "| history | open | workers | ask, median | 99% | tell, median | 99% | whole ask | whole tell"
-        " | first ask | joining before it |\n|---:|---:|---:|" + "---:|" * 8
+        "| history | open | workers | ask, median | 99% | tell, median | 99% | whole ask"
+        " | whole tell | first ask | joining before it |\n|---:|---:|---:|" + "---:|" * 8
     )
     all_found = {}
     for shape in chosen.shapes:

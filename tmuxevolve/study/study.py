@@ -111,7 +111,7 @@ class Study:
         missing = self._roll_call()
         with self._turn():
             if not self._joined:
-                self._keep_summary()
+                summary.write(self.files, self._state)
                 self._joined = True
             reservation = self._reserved(missing)
         if reservation:
@@ -313,10 +313,6 @@ class Study:
         due = final or time.monotonic() >= self._next_best_yaml
         if best and (best is not self._best_yaml[0] or (due and count != self._best_yaml[1])):
             files.replace(self.files.best, history.best_yaml(best, count))
-            self._keep_summary(final=final)
+            summary.write(self.files, self._state, anew=final)
             self._best_yaml = (best, count)
             self._next_best_yaml = time.monotonic() + _BEST_YAML
-
-    def _keep_summary(self, *, final: bool = False) -> None:
-        if final or not summary.is_fresh(self.files):
-            summary.write(self.files.summary, self._state)
