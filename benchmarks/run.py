@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
+OWN_PAGES = {"scale": ROOT / "docs" / "scale.md"}
 YOLO = ROOT / ".venv-yolov5"
 CACHE = ROOT / ".cache" / "search.jsonl"
 OURS, PEERS = sys.executable, str(ROOT / ".venv-bench" / "peers" / "bin" / "python")
@@ -30,6 +31,7 @@ PARTS: Mapping[str, Sequence[str]] = {
     "ask-tell": (OURS, "benchmarks/ask_tell.py"),
     "locks": (PEERS, "benchmarks/locks.py"),
     "yolov5": (OURS, "benchmarks/yolov5.py", str(YOLO)),
+    "scale": (OURS, "benchmarks/scale.py"),
     "search": (OURS, "benchmarks/search.py", "--cache", str(CACHE), "--plot", "docs/search.svg"),
 }
 
@@ -52,7 +54,7 @@ def put(page: str, part: str, text: str) -> str:
     mark = re.compile(rf"(<!-- {part} -->\n).*?(<!-- /{part} -->)", re.DOTALL)
     when = f"*{date.today()}, {platform.python_implementation()} {platform.python_version()}*"
     found, count = mark.subn(lambda match: f"{match[1]}\n{text}\n\n{when}\n{match[2]}", page)
-    assert count == 1, f"{PAGE.name} has no place for {part}"
+    assert count == 1, f"no place for {part}"
     return found
 
 
@@ -65,7 +67,8 @@ def main() -> None:
         print(f"\n== {part}", flush=True)
         CACHE.parent.mkdir(exist_ok=True)
         text = measured(PARTS[part])
-        PAGE.write_text(put(PAGE.read_text(), part, text))
+        page = OWN_PAGES.get(part, PAGE)
+        page.write_text(put(page.read_text(), part, text))
 
 
 if __name__ == "__main__":

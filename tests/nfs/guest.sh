@@ -35,7 +35,7 @@ for side in a b; do
     mount.nfs4 -o vers=4.2,${MOUNT:-hard},timeo=20 $subnet.1:/ /mnt/$side"
 done
 grep nfs4 /proc/mounts
-cd /run && "$code/.venv/bin/python" "$code/tests/nfs/study.py" /mnt/a /mnt/b && touch "$place/passed"
+cd /run && "$code/.venv/bin/python" "$code/tests/nfs/${STUDY:-study.py}" /mnt/a /mnt/b && touch "$place/passed"
 sync
 echo o > /proc/sysrq-trigger
 sleep 60

@@ -9,6 +9,7 @@ mkdir -p "$place/root/lib"
 ln -s /usr/lib/uml/modules "$place/root/lib/modules"
 timeout -k 5 "${BOOT_TIMEOUT:-300}" linux.uml mem=512M rootfstype=hostfs rootflags=/ rw \
   root=/dev/root init="$PWD/tests/nfs/guest.sh" "place=$place" "code=$PWD" "MOUNT=${MOUNT:-hard}" \
+  "STUDY=${STUDY:-study.py}" \
   con=null con0=null,fd:1 < /dev/null > "$place/console" 2>&1 || true
 cat "$place/log" || tail -n 20 "$place/console"
 [ -e "$place/passed" ]

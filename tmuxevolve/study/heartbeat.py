@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -129,6 +129,14 @@ class Register:
         # A killed worker is followed by one of the same name: another process.
         self._known.pop(worker, None)
         return self._is_alive(self.identity(worker), now - beat)
+
+    def missing(self, workers: Iterable[str], asking: str) -> set[str]:
+        """Return those of the workers that do not run. Raises OSError.
+
+        The one that asks is among them: what it holds is left from a call that failed half way.
+        """
+        now = self.now(asking)
+        return {who for who in workers if who == asking or not self.alive(who, now)}
 
     def identity(self, worker: str) -> Identity | None:
         """Return a worker; None when it has left or its file is damaged. Raises OSError."""

@@ -7,10 +7,10 @@ for a few milliseconds, and may be killed at any instant.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from random import Random
+from random import Random, sample
 
 import msgspec
 
@@ -28,6 +28,8 @@ from tmuxevolve.study.state import Open, State
 
 # How often to ask whether the workers that hold reservations are alive, in seconds.
 _ROLL_CALL = 1.0
+# How many of them are asked after at a time; of a thousand the others are other askers' to find.
+_CALLED = 100
 # How often hyp_evolve.yaml is written for its count of generations alone, in seconds.
 _BEST_YAML = 1.0
 _DRAWS = 1000
@@ -106,26 +108,26 @@ class Study:
         None when all that is left of the budget is being trained by others. Raises OSError when
         nothing can be written, TmuxEvolveError when no new hyps can be drawn.
         """
+        # A long history is read and many workers are asked after before others have to wait.
+        self._state.refresh()
         if not self._joined:
-            # A long history is read before the others have to wait for this.
-            self._state.refresh()
             self._register.sweep(self._register.now(self._worker))
+        missing = self._roll_call()
         with self._turn():
             if not self._joined:
-                summary.write(self.files.summary, self._state)
-                self._register.sweep(self._register.now(self._worker))
+                summary.write(self.files, self._state)
                 self._joined = True
-            reservation = self._reserved()
+            reservation = self._reserved(missing)
         if reservation:
             # After a power cut, what was begun is known, and is trained again.
             files.sync(self.files.journal)
         return reservation
 
-    def _reserved(self) -> Reservation | None:
+    def _reserved(self, missing: Iterable[str]) -> Reservation | None:
         state = self._state
         self._refresh()
         left = self._budget() - state.table.count
-        orphan = self._orphan(full=len(state.open) >= left)
+        orphan = self._orphan(missing)
         if orphan:
             hyp = orphan.hyp
             return self._reserve(orphan.number, Drawn({name: hyp[name] for name in self._base}))
@@ -216,16 +218,22 @@ class Study:
             raise UsageError(f"{self.files.results}: another study has taken this one's place")
         return found.generations
 
-    def _orphan(self, *, full: bool) -> Open | None:
+    def _roll_call(self) -> set[str]:
+        """Return workers that hold reservations and are dead; nobody has to wait for this."""
+        full = len(self._state.open) >= self._budget() - self._state.table.count
+        if not full and time.monotonic() < self._next_roll_call:
+            return set()
+        self._next_roll_call = time.monotonic() + _ROLL_CALL
+        workers = {found.worker for found in self._state.open.values() if found.worker}
+        called = workers if full else sample(sorted(workers), min(len(workers), _CALLED))
+        return self._register.missing({*called, *workers & {self._worker}}, self._worker)
+
+    def _orphan(self, missing: Iterable[str]) -> Open | None:
         """Return the oldest reservation that nobody works on any more."""
         waiting = self._held_by(None)
-        if not waiting and (full or time.monotonic() >= self._next_roll_call):
-            self._next_roll_call = time.monotonic() + _ROLL_CALL
-            now = self._register.now(self._worker)
-            workers = {found.worker for found in self._state.open.values() if found.worker}
-            # What this worker itself still holds is left from a call that failed half way.
-            dead = {w for w in workers if w == self._worker or not self._register.alive(w, now)}
-            waiting = self._held_by(*dead)
+        if not waiting and missing:
+            # One of the same name may have come meanwhile.
+            waiting = self._held_by(*self._register.missing(missing, self._worker))
         oldest_first = sorted(waiting, key=lambda found: found.number)
         return next((found for found in oldest_first if not self._state.is_over(found)), None)
 
@@ -309,6 +317,6 @@ class Study:
         due = final or time.monotonic() >= self._next_best_yaml
         if best and (best is not self._best_yaml[0] or (due and count != self._best_yaml[1])):
             files.replace(self.files.best, history.best_yaml(best, count))
-            summary.write(self.files.summary, self._state)
+            summary.write(self.files, self._state, anew=final)
             self._best_yaml = (best, count)
             self._next_best_yaml = time.monotonic() + _BEST_YAML

@@ -12,10 +12,13 @@ from pathlib import Path
 import msgspec
 
 from tmuxevolve.study import files
+from tmuxevolve.study.files import Files
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Failed
 from tmuxevolve.study.state import Open, State
 from tmuxevolve.study.tail import Mark
+
+_FRESH = 1.0
 
 
 class _Best(msgspec.Struct, frozen=True):
@@ -39,8 +42,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: dict[str, Failed]
 
 
-def write(path: Path, state: State) -> None:
-    """Keep what this state knows; the caller holds the study's lock. Raises OSError."""
+def write(where: Files, state: State, *, anew: bool = False) -> None:
+    """Keep what this state knows, unless somebody just has; ``anew`` even then.
+
+    The caller holds the study's lock. Raises OSError.
+    """
+    if not anew and _is_fresh(where):
+        return
     table, journal = state.table.tail.mark(), state.journal.tail.mark()
     if table is None or journal is None:
         return
@@ -57,7 +65,7 @@ def write(path: Path, state: State) -> None:
         skipped=state.given_up,
         last_failure=state.last_failure,
     )
-    files.replace(path, msgspec.json.encode(summary).decode())
+    files.replace(where.summary, msgspec.json.encode(summary).decode())
 
 
 def resume(path: Path, state: State) -> None:
@@ -82,3 +90,14 @@ def _generation(best: _Best | None, state: State) -> Generation | None:
         return None
     metrics = tuple(math.nan if value is None else value for value in best.metrics)
     return Generation(best.number, metrics, best.hyp, state.table.layout)
+
+
+def _is_fresh(where: Files) -> bool:
+    """Say whether somebody kept what it knew within a second of the last row. Raises OSError.
+
+    One writes it for all: of a thousand workers each tells less than once a second.
+    """
+    try:
+        return where.table.stat().st_mtime - where.summary.stat().st_mtime < _FRESH
+    except FileNotFoundError:
+        return False
