@@ -14,7 +14,7 @@ GROUP = {"__main__", "cli", "errors", "streams"}
 COMMAND = {*GROUP, "cli.completion", "cli.options", "cli.world"}
 # What knows windows: values, tmux, what the facts on a window are made of.
 WINDOWS = {"memory", "multiplexer", "multiplexer.client", "multiplexer.tmux", "units"}
-WINDOWS |= {"multiplexer.choice", "multiplexer.consoles"}
+WINDOWS |= {"multiplexer.choice", "multiplexer.consoles", "programs"}
 # Puts what the user got wrong into one line.
 MISTAKE = {"yamlfile"}
 # Where no window is found there may be a Slurm job without one.

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from tmuxevolve import programs
 from tmuxevolve.errors import MissingError
 
 MINIMUM = "3.2a"
@@ -43,19 +44,7 @@ def run(
 
     Raises MissingError when there is no tmux, and subprocess.TimeoutExpired.
     """
-    try:
-        return subprocess.run(
-            ["tmux", *words],
-            env=environ,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    except FileNotFoundError:
-        raise MissingError(f"tmux is not on the PATH: {_INSTALL}") from None
+    return programs.run(["tmux", *words], _INSTALL, environ, timeout)
 
 
 def messages(groups: Sequence[Group]) -> Iterator[list[Group]]:

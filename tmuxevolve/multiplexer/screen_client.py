@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from zlib import crc32
 
-from tmuxevolve.errors import MissingError, TmuxEvolveError
+from tmuxevolve import programs
+from tmuxevolve.errors import TmuxEvolveError
 from tmuxevolve.multiplexer import consoles
 
 INSTALL = "install it, e.g. apt install screen"
@@ -24,18 +25,7 @@ _TIMEOUT, _POLL = 10.0, 0.02
 
 def run(*words: str, environ: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            ["screen", *words],
-            env=environ,
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    except FileNotFoundError:
-        raise MissingError(f"screen is not on the PATH: {INSTALL}") from None
+        return programs.run(["screen", *words], INSTALL, environ, _TIMEOUT)
     except subprocess.TimeoutExpired:
         raise TmuxEvolveError(f"screen {words[0]} does not answer in {_TIMEOUT:g} s") from None
 

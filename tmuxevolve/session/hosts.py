@@ -8,13 +8,16 @@ from pathlib import Path
 from tmuxevolve import trainers
 from tmuxevolve.config import Session
 from tmuxevolve.errors import ExitStatus, NotRunningError, TmuxEvolveError
-from tmuxevolve.multiplexer import Multiplexer, Window
+from tmuxevolve.gpus import Snapshot
+from tmuxevolve.multiplexer import Facts, Multiplexer, Window
 from tmuxevolve.session import jobs, status
 from tmuxevolve.session.attach import select
-from tmuxevolve.session.status import SessionStatus
+from tmuxevolve.session.status import Seen, SessionStatus
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Register
 from tmuxevolve.study.survey import Worker, survey, workers_of
+
+_NOTHING = Seen(screens={}, pids={}, snapshot=Snapshot(()))
 
 
 def look(
@@ -60,25 +63,19 @@ def without_windows(session: Session) -> SessionStatus:
         raise NotRunningError(f"{session.results}: cannot be read: {error}") from None
     if found is None:
         raise NotRunningError(f"session {session.name} is not running")
-    results = status.of_study(str(session.results), found)
-    trainer = trainers.find(session.trainer, session.command)
-    return SessionStatus(
+    facts = Facts(
+        worker="",
         session=session.name,
-        trainer=trainer.name,
+        slot="",
+        trainer=trainers.find(session.trainer, session.command).name,
+        mode="cooperative",
         command=" ".join(session.shown(session.command)),
         results=str(session.results),
-        mode="cooperative",
-        generations=results.finished,
-        budget=results.budget,
-        waiting=results.waiting,
-        failed=results.failed,
-        skipped=results.skipped,
-        best_fitness=results.best_fitness,
-        problem=results.problem,
-        memory=None,
-        windows=(),
-        workers=results.workers,
+        started=0.0,
+        stop_signal=session.stop.signal,
+        stop_grace=float(session.stop.grace),
     )
+    return status.of_session([], _NOTHING, status.of_study(facts.results, found), facts)
 
 
 def going_on(windows: Sequence[Window]) -> tuple[Worker, ...]:

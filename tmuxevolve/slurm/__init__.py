@@ -15,6 +15,7 @@ from signal import Signals
 
 import msgspec
 
+from tmuxevolve import programs
 from tmuxevolve.errors import MissingError, TmuxEvolveError
 
 SCRIPT = Path(__file__).with_name("job.sh")
@@ -200,18 +201,8 @@ def exit_status(job: str) -> int | None:
 def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
     """Run one of Slurm's commands; return its output. Raises TmuxEvolveError with its message."""
     try:
-        done = subprocess.run(
-            argv,
-            env=_plain(os.environ) if environ is None else environ,
-            timeout=_TIMEOUT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            errors="surrogateescape",
-        )
-    except FileNotFoundError:
-        raise MissingError(f"{argv[0]} is not on the PATH: launcher: slurm needs it") from None
+        env = _plain(os.environ) if environ is None else environ
+        done = programs.run(argv, "launcher: slurm needs it", env, _TIMEOUT)
     except subprocess.TimeoutExpired:
         raise TmuxEvolveError(f"{argv[0]} does not answer in {_TIMEOUT:g} s") from None
     if done.returncode:

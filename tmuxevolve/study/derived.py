@@ -43,7 +43,7 @@ class Derived:
             self._state.refresh()
             for found in [*self._state.open.values()]:
                 self._state.is_over(found)
-            summary.write(self._files.summary, self._state)
+            summary.write(self._files, self._state)
 
     def asked(self, note: Note) -> None:
         """Write that a worker trains these hyps."""
