@@ -1,6 +1,6 @@
 """How many workers one study bears: measured as far as this machine goes, then by simulation.
 
-    python benchmarks/scale.py [--quick] [--folder DIRECTORY] [--kind files|rdb]
+    python benchmarks/scale.py [--quick] [--folder DIRECTORY]
 
 Trainings take no time. Each number is the median of three rounds, but for more than 16
 processes at once: those are of one. What is a model says so.
@@ -9,7 +9,6 @@ processes at once: those are of one. What is a model says so.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import multiprocessing
 import os
 import re
@@ -43,8 +42,6 @@ from tmuxevolve.study.study import Study
 from tmuxevolve.study.survey import survey
 
 # Who asks and tells in each kind of study; a row is empty for a kind that is not here.
-CONTENDERS: Mapping[str, type[ask_tell.Ours]] = {"files": ask_tell.Ours}
-HAS_RDB = importlib.util.find_spec("tmuxevolve.study.rdb") is not None
 ROUNDS = 3
 HISTORIES = (0, 1_000, 10_000, 100_000)
 CROWDS = (1, 2, 4, 8, 16, 64, 200)
@@ -194,13 +191,10 @@ def saturate(folder: Path, chosen: argparse.Namespace) -> None:
                 if processes > 16 and (nth or history >= 100_000 or (history and processes > 64)):
                     continue
                 shutil.rmtree(Files(folder).workers)
-                contender = ask_tell.Contender(CONTENDERS[chosen.kind], "yolov5", folder)
+                contender = ask_tell.Contender(ask_tell.Ours, "yolov5", folder)
                 rates[processes].append(ask_tell.crowd(contender, processes, chosen.seconds).rate)
         cells = [f"{statistics.median(found):.0f}" if found else "-" for found in rates.values()]
         print(f"| {history:,} | {' | '.join(cells)} |", flush=True)
-    if "rdb" not in CONTENDERS:
-        why = "to be measured" if HAS_RDB else "not built in"
-        print(f"| database, {why} |{' - |' * len(chosen.crowds)}")
 
 
 def both(calls: Sequence[Call]) -> str:
@@ -437,15 +431,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one round of what is short")
     parser.add_argument("--folder", type=Path, help="where to write")
-    parser.add_argument("--kind", choices=["files", "rdb"], default="files", help="kind of study")
     parser.add_argument("--only", choices=["saturation", "holds", "calls"], help="one part alone")
     parser.add_argument("--traced", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.traced:
         traced(chosen.traced)
         return
-    if chosen.kind not in CONTENDERS:
-        raise SystemExit(f"{chosen.kind}: no worker for it in CONTENDERS of {Path(__file__).name}")
     quick = chosen.quick
     chosen.rounds = 1 if quick else ROUNDS
     chosen.seconds = 0.5 if quick else 1.0
