@@ -42,7 +42,8 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import myself
 from tmuxevolve.study.mutation import META, constrain
 from tmuxevolve.study.rows import Layout
-from tmuxevolve.study.study import Reservation, Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Reservation, Result, Search
 
 ROOT = Path(__file__).parents[1]
 WORKERS = 8

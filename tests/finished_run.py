@@ -15,7 +15,8 @@ from tmuxevolve.study.files import Files, yaml_lines
 from tmuxevolve.study.heartbeat import myself
 from tmuxevolve.study.mutation import META, Bounds
 from tmuxevolve.study.rows import YOLOV5, Layout
-from tmuxevolve.study.study import Reservation, Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Reservation, Result, Search
 
 BUDGET = 1000
 BEGAN = 1_795_452_026.0

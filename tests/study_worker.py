@@ -17,7 +17,8 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import myself
 from tmuxevolve.study.mutation import META
 from tmuxevolve.study.rows import YOLOV5
-from tmuxevolve.study.study import Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Result, Search
 
 BASE = {name: round((b.lower + b.upper) / 2, 5) for name, b in META.items()}
 

@@ -42,6 +42,8 @@ STATUS = {
     *(
         "session.gpu_list",
         "session.hosts",
+        "study.opening",
+        "study.values",
         "session.services",
         "session.start",
         "session.status",

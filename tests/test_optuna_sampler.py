@@ -24,7 +24,8 @@ from tmuxevolve.study.mutation import META, Bounds
 from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.samplers import Drawn, Pending, View
 from tmuxevolve.study.samplers.optuna import OptunaSampler
-from tmuxevolve.study.study import Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Result, Search
 
 NAMES = ("tpe", "cmaes", "nsgaii")
 LAYOUT = Layout(metrics=("fitness",), weights=(1.0,))

@@ -25,7 +25,7 @@ from tmuxevolve.study.definition import load
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.opening import AskTell
 from tmuxevolve.study.rdb import name_of
-from tmuxevolve.study.study import Result
+from tmuxevolve.study.values import Result
 
 pytest.importorskip("optuna")
 pytest.importorskip("psycopg")
@@ -293,6 +293,31 @@ def test_a_worker_killed_between_its_result_and_the_end_of_the_trial_loses_nothi
     new.leave()
     assert first.number not in seen
     exactly(results, 6)
+
+
+def test_nobody_sees_a_place_where_a_dead_workers_generation_is_taken_over(
+    server: Postgres, results: Path
+) -> None:
+    made: list[Any] = [rdb_worker.joined(server.url, results, f"w{n}") for n in range(8)]
+    for study in made[:6]:
+        assert study.ask()
+    (results / "study" / "workers" / "w0.json").unlink()
+    taker, other = made[6:]
+    fail = taker._database.fail
+
+    def racing(trial: Any) -> bool:
+        done: bool = fail(trial)
+        assert other.ask() is None
+        return done
+
+    taker._database.fail = racing
+    taken = taker.ask()
+    assert taken
+    assert dict(taken.hyp) == load_base(results)
+    trials = taker._database.trials()
+    assert sum(trial.is_running or trial.is_complete for trial in trials) == 6
+    for study in made:
+        study._database.close()
 
 
 def test_two_studies_in_one_database_do_not_mix(server: Postgres, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tmuxevolve.session import results
 from tmuxevolve.session.results import Run
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.rows import YOLOV5, Layout
-from tmuxevolve.study.study import training_seed
+from tmuxevolve.study.values import training_seed
 from tmuxevolve.trainers import Training, ultralytics_results
 
 HYP = {"lr": 0.01, "still": 5.0}

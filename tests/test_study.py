@@ -27,7 +27,8 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, myself
 from tmuxevolve.study.mutation import META, Bounds
 from tmuxevolve.study.rows import YOLOV5
-from tmuxevolve.study.study import Reservation, Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Reservation, Result, Search
 
 NAMES = tuple(instant.BASE)
 WORKER = Path(instant.__file__)

@@ -11,8 +11,9 @@ import study_worker as instant
 
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import myself
-from tmuxevolve.study.study import Result, Study
+from tmuxevolve.study.study import Study
 from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.study.values import Result
 
 
 def joined(results: Path, name: str) -> Study:

@@ -22,7 +22,7 @@ from tmuxevolve.interrupts import Interrupts
 from tmuxevolve.multiplexer import Ending
 from tmuxevolve.study import files, heartbeat, opening
 from tmuxevolve.study.opening import AskTell
-from tmuxevolve.study.study import Progress, Reservation, Result, Search, training_seed
+from tmuxevolve.study.values import Progress, Reservation, Result, Search, training_seed
 from tmuxevolve.trainers import NoResultError, Recipe, Trainer, Training
 
 T = TypeVar("T")

@@ -34,13 +34,13 @@ def main(place: str, worker: str) -> int:
     begin = _begin(listener, signals)
     if begin is None:
         return 1
-    head, facts, name, *rest = begin.split(b"\n", 7)
-    entry, address, mark, rows, columns, output = [os.fsdecode(word) for word in (head, *rest)]
+    head, facts, name, *rest = begin.split(b"\n", 5)
+    entry, address, mark, output = [os.fsdecode(word) for word in (head, *rest)]
     env = {**os.environ, console.VARIABLE: place, mark: worker}
     pid, terminal = console.start((entry, address, worker), env)
     window = _Window(terminal, listener, signals, facts, name)
     window.runs(pid)
-    window.resize(int(rows), int(columns))
+    window.fit()
     if output:
         window.record(output)
     with _Raw():
@@ -111,13 +111,17 @@ class _Window(console.Console):
         """Take note of what runs in the terminal."""
         self._pid = pid
 
+    def fit(self) -> None:
+        """Make the terminal within as large as the window is: a wider bar would be wrapped."""
+        columns, rows = os.get_terminal_size(0)
+        self.resize(rows, columns)
+
     def _note(self, numbers: bytes) -> None:
         if signal.SIGHUP in numbers or signal.SIGTERM in numbers:
             # With this process its terminal goes, and whoever runs in it is told.
             self._going = False
         if signal.SIGWINCH in numbers and self._status is None:
-            columns, rows = os.get_terminal_size(0)
-            self.resize(rows, columns)
+            self.fit()
         if signal.SIGCHLD in numbers and self._status is None:
             self._collect()
 

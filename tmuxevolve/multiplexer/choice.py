@@ -33,7 +33,7 @@ def choose(
         return tmux
     from tmuxevolve.multiplexer.screen import Screen
 
-    screen = Screen(size) if size else Screen()
+    screen = Screen()
     main, other = (screen, tmux) if chosen == _SCREEN else (tmux, screen)
     return Both(main, other)
 

@@ -38,7 +38,6 @@ _ENTRY = Path(__file__).parent.with_name("screen_entry.py")
 # In the environment of a session that we have made.
 _OURS = "TMUXEVOLVE_SCREEN"
 _PANE = "screen:"
-_SIZE = (200, 50)
 _MOST_WINDOWS = 100
 _TIMEOUT, _POLL = 10.0, 0.02
 _SCREEN_BYTES, _ALL_BYTES = 1 << 15, 1 << 20
@@ -58,14 +57,7 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 class Screen:
-    """The caller's own screen sessions.
-
-    ``size`` (columns, rows) is what new windows have until somebody attaches.
-    """
-
-    def __init__(self, size: tuple[int, int] = _SIZE) -> None:
-        """Nothing is run yet."""
-        self._size = size
+    """The caller's own screen sessions."""
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -121,7 +113,7 @@ class Screen:
             refused = [opening.facts.worker for opening in openings if opening.index in taken]
             for opening in mine:
                 self._spawn(here or session, opening, new=here is None)
-                if not _begins(opening, self._size):
+                if not _begins(opening):
                     refused.append(opening.facts.worker)
                 elif here is None:
                     here = self._made(session, opening)
@@ -280,14 +272,13 @@ def _window(worker: str) -> Window | None:
     )
 
 
-def _begins(opening: Opening, size: tuple[int, int]) -> bool:
+def _begins(opening: Opening) -> bool:
     """Tell a window what to run, once it answers; False when it never does."""
     entry, address, worker = opening.argv[-3:]
-    columns, rows = size
     words = (
         os.fsencode(Path(entry).name),
         msgspec.json.encode(opening.facts),
-        *(word.encode() for word in (opening.name, address, MARK, str(rows), str(columns))),
+        *(word.encode() for word in (opening.name, address, MARK)),
         os.fsencode(opening.output or ""),
     )
     deadline = time.monotonic() + _TIMEOUT

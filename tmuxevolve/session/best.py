@@ -13,7 +13,7 @@ from tmuxevolve.errors import UsageError
 from tmuxevolve.session.results import Point, Run
 from tmuxevolve.study import rows
 from tmuxevolve.study.files import Files, yaml_lines
-from tmuxevolve.study.study import training_seed
+from tmuxevolve.study.values import training_seed
 from tmuxevolve.trainers import Training, hyps
 
 _FILE = "hyp.best.yaml"

@@ -16,8 +16,8 @@ from tmuxevolve.study.definition import Definition, agree
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Register
 from tmuxevolve.study.lock import locked
-from tmuxevolve.study.study import Search
 from tmuxevolve.study.survey import Survey, survey
+from tmuxevolve.study.values import Search
 from tmuxevolve.trainers import Trainer, Training
 
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity
-from tmuxevolve.study.study import Progress, Reservation, Result, Search, Study
+from tmuxevolve.study.study import Study
+from tmuxevolve.study.values import Progress, Reservation, Result, Search
 
 
 class AskTell(Protocol):

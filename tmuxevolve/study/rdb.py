@@ -22,8 +22,8 @@ from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.samplers import Pending, View
-from tmuxevolve.study.study import Progress, Reservation, Result, Search
 from tmuxevolve.study.table import PARENTS
+from tmuxevolve.study.values import Progress, Reservation, Result, Search
 
 _ROLL_CALL = 1.0
 _DRAWS = 1000
@@ -152,10 +152,26 @@ class RdbStudy:
         for trial in free:
             if trial.note.told is not None:
                 self._complete(trial, self._fitness(trial.note.told))
-            elif self._database.fail(trial) and trial.note.hyp is not None:
-                note = msgspec.structs.replace(trial.note, owner=self._worker)
-                return self._begin(self._database.reserve(note), note)
+            elif trial.note.hyp is None:
+                self._database.fail(trial)
+            elif taken := self._replace(trial, trial.note):
+                return taken
         return None
+
+    def _replace(self, trial: Trial, held: Note) -> Reservation | None:
+        """Train in another's place; None when somebody else does, or has come between."""
+        note = msgspec.structs.replace(held, owner=self._worker)
+        # First the new one: nobody is to see a place where there is none.
+        new = self._database.reserve(note)
+        if self._database.fail(trial) and self._rank(new) < self._budget():
+            return self._begin(new, note)
+        self._database.fail(new)
+        return None
+
+    def _rank(self, trial: Trial) -> int:
+        """Return how many trials that count have a lower number: it never grows."""
+        others = self._database.trials()
+        return sum(_counts(other) for other in others if other.number < trial.number)
 
     def _lives(self, owner: str, now: float) -> bool:
         if owner == self._worker:

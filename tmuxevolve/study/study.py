@@ -7,7 +7,7 @@ for a few milliseconds, and may be killed at any instant.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from random import Random, sample
@@ -21,10 +21,9 @@ from tmuxevolve.study.heartbeat import Identity, Register
 from tmuxevolve.study.history import Generation
 from tmuxevolve.study.journal import Asked, Failed, GivenBack, Told, text_of
 from tmuxevolve.study.lock import locked, prepared
-from tmuxevolve.study.mutation import Bounds
-from tmuxevolve.study.rows import Layout
 from tmuxevolve.study.samplers import Drawn, Pending, View
 from tmuxevolve.study.state import Open, State
+from tmuxevolve.study.values import Progress, Reservation, Result, Search
 
 # How often to ask whether the workers that hold reservations are alive, in seconds.
 _ROLL_CALL = 1.0
@@ -33,52 +32,6 @@ _CALLED = 100
 # How often hyp_evolve.yaml is written for its count of generations alone, in seconds.
 _BEST_YAML = 1.0
 _DRAWS = 1000
-
-
-class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What is searched, and how: the base hyps, the bounds of those that move, the sampler.
-
-    ``storage`` is the URL of a database that has the study, with its password.
-    """
-
-    base: dict[str, float]
-    space: dict[str, Bounds]
-    layout: Layout
-    sampler: str
-    seed: int
-    storage: str | None = None
-
-
-class Reservation(msgspec.Struct, frozen=True):
-    """A generation that this worker is to train; ``failures`` of it came before."""
-
-    number: int
-    hyp: Mapping[str, float]
-    failures: int = 0
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What a training gave: its metrics in the layout's order, and its times since the epoch."""
-
-    metrics: Sequence[float]
-    started: float
-    ended: float
-
-
-def training_seed(seed: int, number: int) -> int:
-    """Return the seed of a generation's training: the same when it is repeated."""
-    return Random(f"{seed}/{number}/training").getrandbits(31)
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a study is after a tell, whether that ``improved`` it, and what was odd there."""
-
-    finished: int
-    budget: int
-    fitness: float
-    best: Generation | None
-    message: str | None = None
-    improved: bool = False
 
 
 class Study:

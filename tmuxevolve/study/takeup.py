@@ -9,7 +9,7 @@ from tmuxevolve.study.derived import Derived
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.lock import locked
 from tmuxevolve.study.rdb import name_of
-from tmuxevolve.study.study import Search
+from tmuxevolve.study.values import Search
 
 
 def prepare(url: str, where: Files, search: Search) -> None:
