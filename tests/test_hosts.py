@@ -216,6 +216,8 @@ TRAINER = """
 import json, pathlib, sys, time
 lr, output = sys.argv[1:]
 time.sleep(0.3)
+while pathlib.Path("hold").exists():
+    time.sleep(0.02)
 (pathlib.Path(output) / "r.json").write_text(json.dumps({"fitness": 1 - abs(float(lr) - 0.03)}))
 """
 
@@ -292,6 +294,8 @@ def test_two_hosts_share_a_study_and_one_is_switched_off(
         done = host.cli("start")
         assert done.returncode == 0, done
     poll(lambda: len(rows_()) >= 4)
+    # On a slow machine the budget would be spent before the looks and the power cut.
+    (box.root / "hold").touch()
     shown = beta.cli("status").stdout
     assert "HOST   WINDOW  GPU  GEN  LAST SEEN" in shown, shown
     assert [line.split()[:3] for line in shown.splitlines() if line.startswith("alpha")] == [
@@ -309,6 +313,7 @@ def test_two_hosts_share_a_study_and_one_is_switched_off(
     for path in (results / "study" / "workers").glob("*.json"):
         if msgspec.json.decode(path.read_bytes(), type=Identity).host == "alpha":
             os.utime(path, (time.time() - STALE - 5,) * 2)
+    (box.root / "hold").unlink()
     # Without what alpha held this would never be.
     poll(lambda: len(rows_()) == 24)
     poll(lambda: "running" not in beta.cli("status").stdout)
