@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 
 from tmuxevolve.errors import MissingError
+
+
+def find(program: str) -> str | None:
+    """Return where a program is on the PATH; None when it is not.
+
+    shutil.which does the same, but its import takes longer than most commands have to look.
+    """
+    paths = (f"{folder}/{program}" for folder in os.get_exec_path())
+    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def run(

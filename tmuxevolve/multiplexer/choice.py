@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from tmuxevolve import programs
 from tmuxevolve.errors import MissingError, UsageError
 from tmuxevolve.multiplexer import WORKER, Attach, Multiplexer, Opening, Window, consoles
 from tmuxevolve.multiplexer.tmux import Tmux
@@ -28,7 +28,7 @@ def choose(
         if wanted == _SCREEN:
             raise UsageError("--socket-name names a tmux server, but multiplexer: screen is set")
         return tmux
-    chosen = wanted or ("tmux" if _is_here("tmux") or not _is_here(_SCREEN) else _SCREEN)
+    chosen = wanted or ("tmux" if programs.find("tmux") or not programs.find(_SCREEN) else _SCREEN)
     if chosen == "tmux" and not consoles.workers(consoles.here()):
         return tmux
     from tmuxevolve.multiplexer.screen import Screen
@@ -82,10 +82,10 @@ class Both:
         there = self._main
         if self._has(self._other, session) and not self._has(self._main, session):
             there = self._other
-        mine = [o for o in openings if o.replaces and self._of(o.replaces) is not there]
+        strange = [o for o in openings if o.replaces and self._of(o.replaces) is not there]
         return there.open(
             session,
-            [msgspec.structs.replace(o, replaces=None) if o in mine else o for o in openings],
+            [msgspec.structs.replace(o, replaces=None) if o in strange else o for o in openings],
         )
 
     def record(self, outputs: Sequence[tuple[Window, Path]]) -> None:
@@ -129,7 +129,3 @@ def _if_there(look: Callable[[], tuple[Window, ...]]) -> tuple[Window, ...]:
         return look()
     except MissingError:
         return ()
-
-
-def _is_here(program: str) -> bool:
-    return any(os.access(f"{folder}/{program}", os.X_OK) for folder in os.get_exec_path())

@@ -56,10 +56,8 @@ def drain(windows: Sequence[Window]) -> Callable[[], bool]:
     Those that are queued are cancelled. Raises TmuxEvolveError, as the returned function does.
     """
     found = _active(windows)
-    queued = [job.id for job in found.values() if job.state.is_queued()]
+    _cancel([job for job in found.values() if job.state.is_queued()])
     running = [job.id for job in found.values() if not job.state.is_queued()]
-    if queued:
-        slurm.cancel(queued)
     if running:
         slurm.signal(running, batch.DRAIN_SIGNAL)
     return lambda: not _active(windows)

@@ -115,7 +115,7 @@ def is_here() -> bool:
 
     Without a configuration, squeue would look for one in the network, which may take seconds.
     """
-    squeue = _found("squeue")
+    squeue = programs.find("squeue")
     if squeue is None:
         return False
     if any(name in os.environ for name in ("SLURM_CONF", "SLURM_CONF_SERVER")):
@@ -127,7 +127,7 @@ def is_here() -> bool:
 def check() -> None:
     """Raise MissingError when Slurm's commands are not on the PATH."""
     for command in ("sbatch", "squeue", "scancel", "sattach"):
-        if _found(command) is None:
+        if programs.find(command) is None:
             raise MissingError(f"{command} is not on the PATH: launcher: slurm needs Slurm's own")
 
 
@@ -208,12 +208,6 @@ def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
     if done.returncode:
         raise TmuxEvolveError(_message(argv[0], done.stderr or done.stdout))
     return done.stdout
-
-
-def _found(command: str) -> str | None:
-    # shutil.which does the same, but its import takes longer than most commands have to look.
-    paths = (f"{folder}/{command}" for folder in os.get_exec_path())
-    return next((path for path in paths if os.access(path, os.X_OK)), None)
 
 
 def _plain(environ: Mapping[str, str]) -> dict[str, str]:

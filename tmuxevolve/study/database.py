@@ -54,6 +54,11 @@ class Told(msgspec.Struct, frozen=True):
     started: float
     ended: float
 
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Return the metrics as numbers again."""
+        return tuple(math.nan if value is None else value for value in self.metrics)
+
 
 class Trial(msgspec.Struct, frozen=True):
     """A trial: ``id`` is the database's, ``number`` counts from 0 in the study."""
@@ -191,6 +196,13 @@ class Database:
             # The driver's own text may hold the URL, with its password.
             what = type(getattr(error, "orig", None) or error).__name__
             raise DatabaseAwayError(f"the database does not answer ({what})") from None
+
+
+def finished(trials: Sequence[Trial]) -> list[tuple[dict[str, float], Told, Note]]:
+    """Return the finished generations' hyps, results and notes, in the order of their tells."""
+    notes = (trial.note for trial in trials if trial.is_complete)
+    found = [(note.hyp, note.told, note) for note in notes if note.hyp and note.told]
+    return sorted(found, key=lambda each: each[1].ended)
 
 
 def _value(rank: float) -> float:

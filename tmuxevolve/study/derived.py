@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 
 import msgspec
 
 from tmuxevolve.study import files, history, journal, summary
-from tmuxevolve.study.database import Note, Told, Trial
+from tmuxevolve.study.database import Note, Told, Trial, finished
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.journal import Asked, Event, Failed, GivenBack, text_of
 from tmuxevolve.study.lock import locked
@@ -34,12 +33,10 @@ class Derived:
 
     def complete(self, trials: Sequence[Trial]) -> None:
         """Add the finished generations that the files lack, in the order of their tells."""
-        done = [t for t in trials if t.is_complete and t.note.hyp and t.note.told]
-        done.sort(key=lambda trial: trial.note.told.ended if trial.note.told else 0.0)
         with locked(self._files.lock):
             self._state.refresh()
-            for trial in done:
-                self._add(trial.note)
+            for _, _, note in finished(trials):
+                self._add(note)
             self._state.refresh()
             for found in [*self._state.open.values()]:
                 self._state.is_over(found)
@@ -89,16 +86,14 @@ class Derived:
         assert note.told is not None  # noqa: S101
         key = self._state.key(note.hyp)
         if not self._state.table.holds(key):
-            metrics = [math.nan if value is None else value for value in note.told.metrics]
-            self._state.table.append(metrics, note.hyp)
+            self._state.table.append(note.told.values, note.hyp)
             self._state.append(self._told(note, note.told))
             self._state.table.refresh()
 
     def _told(self, note: Note, told: Told) -> journal.Told:
-        metrics = tuple(math.nan if value is None else value for value in told.metrics)
         return journal.Told(
             number=note.generation,
-            fitness=self._layout.fitness(metrics),
+            fitness=self._layout.fitness(told.values),
             worker=note.owner,
             started=told.started,
             ended=told.ended,

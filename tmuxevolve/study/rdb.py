@@ -7,7 +7,6 @@ one that joins or leaves adds (derived.py).
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from random import Random
@@ -16,7 +15,7 @@ import msgspec
 
 from tmuxevolve.errors import TmuxEvolveError, UsageError
 from tmuxevolve.study import definition, rows, samplers
-from tmuxevolve.study.database import Database, Note, Told, Trial, as_told
+from tmuxevolve.study.database import Database, Note, Told, Trial, as_told, finished
 from tmuxevolve.study.derived import Derived
 from tmuxevolve.study.files import Files
 from tmuxevolve.study.heartbeat import Identity, Register
@@ -60,7 +59,7 @@ class RdbStudy:
         # Its number is the database's to give, and nobody else's.
         trial = self._database.reserve(Note(generation=-1, owner=self._worker))
         trials = self._database.trials()
-        rank = sum(_counts(other) for other in trials if other.number < trial.number)
+        rank = _rank(trial, trials)
         if rank >= self._budget():
             # Others were quicker: of those that stay, no more than the budget have a lower rank.
             self._database.fail(trial)
@@ -80,14 +79,14 @@ class RdbStudy:
         counted = self._database.write(trial, note) and self._complete(trial, fitness)
         counted = counted or self._tell_late(note, fitness)
         trials = self._database.trials()
-        finished = self._generations(trials)
-        before, best = self._best, _best(finished)
+        done = self._generations(trials)
+        before, best = self._best, _best(done)
         self._best = best
         if counted:
             self._derived.told(note)
         improved = bool(before and best and best.fitness != before.fitness)
         self._derived.best(final=improved or before is None)
-        return Progress(len(finished), self._budget(), fitness, best, None, improved)
+        return Progress(len(done), self._budget(), fitness, best, None, improved)
 
     def fail(self, reservation: Reservation, reason: str, *, skip: bool) -> None:
         """Record a failed training; ``skip`` gives its hyps up. Raises OSError."""
@@ -151,7 +150,7 @@ class RdbStudy:
             free = [t for t in running if not self._lives(t.note.owner, now)]
         for trial in free:
             if trial.note.told is not None:
-                self._complete(trial, self._fitness(trial.note.told))
+                self._complete(trial, self._search.layout.fitness(trial.note.told.values))
             elif trial.note.hyp is None:
                 self._database.fail(trial)
             elif taken := self._replace(trial, trial.note):
@@ -163,15 +162,10 @@ class RdbStudy:
         note = msgspec.structs.replace(held, owner=self._worker)
         # First the new one: nobody is to see a place where there is none.
         new = self._database.reserve(note)
-        if self._database.fail(trial) and self._rank(new) < self._budget():
+        if self._database.fail(trial) and _rank(new, self._database.trials()) < self._budget():
             return self._begin(new, note)
         self._database.fail(new)
         return None
-
-    def _rank(self, trial: Trial) -> int:
-        """Return how many trials that count have a lower number: it never grows."""
-        others = self._database.trials()
-        return sum(_counts(other) for other in others if other.number < trial.number)
 
     def _lives(self, owner: str, now: float) -> bool:
         if owner == self._worker:
@@ -214,14 +208,14 @@ class RdbStudy:
     ) -> tuple[dict[str, float], dict[str, object]]:
         if rank == 0:
             return self._base, {}
-        finished = self._generations(trials)
+        done = self._generations(trials)
         whole = self._sampler.whole_history
         view = View(
             base=self._base,
             space=self._search.space,
             layout=self._search.layout,
-            parents=sorted(_ranked(finished), key=lambda g: g.rank, reverse=True)[:PARENTS],
-            finished=finished if whole else (),
+            parents=sorted(_ranked(done), key=lambda g: g.rank, reverse=True)[:PARENTS],
+            finished=done if whole else (),
             pending=self._pending(trials) if whole else (),
             notes={self._key(t.note.hyp): t.note.notes for t in trials if t.note.hyp}
             if whole
@@ -245,15 +239,10 @@ class RdbStudy:
 
     def _generations(self, trials: list[Trial]) -> list[Generation]:
         """Return the finished ones in the order in which they were told."""
-        done = [t.note for t in trials if t.is_complete and t.note.hyp and t.note.told]
-        done.sort(key=lambda note: note.told.ended if note.told else 0.0)
         return [
-            Generation(number, _metrics(note.told), note.hyp or {}, self._search.layout)
-            for number, note in enumerate(done)
+            Generation(number, told.values, hyp, self._search.layout)
+            for number, (hyp, told, _) in enumerate(finished(trials))
         ]
-
-    def _fitness(self, told: Told) -> float:
-        return self._search.layout.fitness(_metrics(told))
 
 
 def name_of(found: definition.Definition) -> str:
@@ -261,21 +250,22 @@ def name_of(found: definition.Definition) -> str:
     return f"tmuxevolve-{found.id}"
 
 
-def _metrics(told: Told | None) -> tuple[float, ...]:
-    return tuple(math.nan if value is None else value for value in told.metrics) if told else ()
-
-
 def _counts(trial: Trial) -> bool:
     return trial.is_running or trial.is_complete
+
+
+def _rank(trial: Trial, trials: list[Trial]) -> int:
+    """Return how many trials that count have a lower number: it never grows."""
+    return sum(_counts(other) for other in trials if other.number < trial.number)
 
 
 def _alive(trials: list[Trial]) -> int:
     return sum(map(_counts, trials))
 
 
-def _ranked(finished: list[Generation]) -> list[Generation]:
-    return [generation for generation in finished if generation.counts]
+def _ranked(done: list[Generation]) -> list[Generation]:
+    return [generation for generation in done if generation.counts]
 
 
-def _best(finished: list[Generation]) -> Generation | None:
-    return max(_ranked(finished), key=lambda generation: generation.rank, default=None)
+def _best(done: list[Generation]) -> Generation | None:
+    return max(_ranked(done), key=lambda generation: generation.rank, default=None)
