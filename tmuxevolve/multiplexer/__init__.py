@@ -5,6 +5,7 @@ The values and the interface are here; ``tmux.py`` and ``screen.py`` implement i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -131,6 +132,12 @@ class Attach(msgspec.Struct, frozen=True, kw_only=True):
     argv: tuple[str, ...]
     switches: bool = False
     unset: tuple[str, ...] = ()
+
+
+def encode(value: msgspec.Struct) -> str:
+    """Return JSON that survives tmux, squeue and a list of fields: ASCII, and not one blank."""
+    compact = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
+    return compact.replace(" ", "\\u0020")
 
 
 class Multiplexer(Protocol):

@@ -9,9 +9,9 @@ import msgspec
 
 from tmuxevolve import console
 from tmuxevolve.errors import MissingError
-from tmuxevolve.multiplexer import Ending, client
+from tmuxevolve.multiplexer import Ending, client, encode
 from tmuxevolve.multiplexer.client import literal
-from tmuxevolve.multiplexer.tmux import ENDING, encode
+from tmuxevolve.multiplexer.tmux import ENDING
 from tmuxevolve.terminal import NOTICE
 
 _TIMEOUT = 10

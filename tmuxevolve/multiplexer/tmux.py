@@ -13,7 +13,16 @@ from typing import TypeVar
 import msgspec
 
 from tmuxevolve.errors import NotRunningError, TmuxEvolveError, UsageError
-from tmuxevolve.multiplexer import WORKER, Attach, Ending, Facts, Opening, Window, client
+from tmuxevolve.multiplexer import (
+    WORKER,
+    Attach,
+    Ending,
+    Facts,
+    Opening,
+    Window,
+    client,
+    encode,
+)
 from tmuxevolve.multiplexer.client import Command, Group
 
 _FACTS = "@tmuxevolve"
@@ -265,12 +274,6 @@ def _with_text(screen: Sequence[str]) -> Iterator[str]:
 def _unformatted(text: str) -> str:
     """Keep tmux from expanding formats in a text."""
     return text.replace("#", "##")
-
-
-def encode(value: msgspec.Struct) -> str:
-    """Return JSON that survives tmux and a list of fields: ASCII, and not one blank."""
-    compact = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
-    return compact.replace(" ", "\\u0020")
 
 
 def _fitting(facts: Facts) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from tmuxevolve import slurm
 from tmuxevolve.errors import TmuxEvolveError
-from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window
+from tmuxevolve.multiplexer import Facts, Multiplexer, State, Window, encode
 from tmuxevolve.slurm import Job, JobState
 
 ROLE = "job"
@@ -49,8 +49,7 @@ class Posted(msgspec.Struct, frozen=True):
 def comment(facts: Facts) -> str:
     """Return the facts as a job's comment: ASCII, without blanks."""
     short = msgspec.structs.replace(facts, command=facts.command[:_COMMAND_CHARS])
-    text = json.dumps(msgspec.to_builtins(short), separators=(",", ":"))
-    return _MARK + text.replace(" ", "\\u0020")
+    return _MARK + encode(short)
 
 
 def posted() -> tuple[Posted, ...]:
